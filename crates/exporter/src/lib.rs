@@ -1,0 +1,1 @@
+//! Assembles layers into images and indexes and delivers them.

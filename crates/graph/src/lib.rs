@@ -1,0 +1,1 @@
+//! What the user asked for, lowered to content-addressed operations per platform; pure.

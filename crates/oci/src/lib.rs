@@ -1,0 +1,1 @@
+//! The nouns of container images and their exact JSON; no I/O.

@@ -1,0 +1,1 @@
+//! Test support: case loader, real-registry handle, the layering test.

@@ -1,0 +1,3 @@
+//! `rbuild`: builds container images from Dockerfiles, without a daemon and without root.
+
+fn main() {}
