@@ -1,0 +1,1 @@
+//! Recognising heredocs and reading their bodies.
