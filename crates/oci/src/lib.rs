@@ -15,6 +15,7 @@
 pub mod config;
 pub mod descriptor;
 pub mod digest;
+pub mod image;
 pub mod manifest;
 pub mod media_type;
 pub mod platform;
@@ -24,6 +25,7 @@ pub mod reference;
 pub use config::{History, ImageConfig, RootFs, RunConfig};
 pub use descriptor::Descriptor;
 pub use digest::{DiffId, Digest, Hasher};
+pub use image::{BaseImage, BaseLayer, ImageSource, LayoutImage};
 pub use manifest::{Document, Index, Manifest};
 pub use media_type::{Compression, Family, MediaType};
 pub use platform::Platform;
