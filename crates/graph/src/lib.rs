@@ -1,1 +1,20 @@
 //! What the user asked for, lowered to content-addressed operations per platform; pure.
+//!
+//! ```text
+//! Definition + Dockerfile ─► stages ─► ops per platform ─► Graph (equal vertices merged)
+//!                 ▲                        │
+//!                 └── BaseRequest ◄────────┘   the images whose configs lowering still lacks
+//! ```
+//!
+//! Lowering needs the configs of base images (environment, user, triggers), and this crate touches
+//! no network. So it goes in rounds: [`lower`] either returns the graph, or the images it has to
+//! know first; the caller resolves them and calls again.
+
+#![forbid(unsafe_code)]
+
+pub mod definition;
+pub mod op;
+pub mod vertex;
+
+pub use definition::{Definition, NamedContext, TargetPlatforms};
+pub use vertex::{Graph, HistoryLine, LayerEffect, TargetImage, Vertex, VertexId};

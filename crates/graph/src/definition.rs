@@ -1,0 +1,49 @@
+//! What the user asked for, before any Dockerfile is read.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use oci::{ImageSource, Platform};
+
+use crate::op::NetworkMode;
+
+/// The options of a build that decide what it makes. Where the result goes is not among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// The platforms to build for.
+    pub platforms: TargetPlatforms,
+    /// The platform that rbuild itself runs on: `BUILDPLATFORM`.
+    pub build_platform: Platform,
+    /// `--target` as typed.
+    pub target: Option<String>,
+    /// `--build-arg`; those without a value in the environment are left out.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`
+    pub labels: BTreeMap<String, String>,
+    /// `--build-context`, by name as typed.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--network`: the network of steps that do not choose one.
+    pub network: NetworkMode,
+    /// `SOURCE_DATE_EPOCH` of the command line or environment, in seconds since 1970.
+    pub source_date_epoch: Option<i64>,
+}
+
+/// For which platforms images are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPlatforms {
+    /// None was named: the native one, unless a base image exists for another only (§15.4).
+    Native,
+    /// Named by the user: in this order, at least one, without duplicates.
+    Explicit(Vec<Platform>),
+}
+
+/// What `--build-context NAME=…` puts in the place of an image or a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedContext {
+    /// Nothing: `docker-image://scratch`.
+    Empty,
+    /// An image with its config.
+    Image(ImageSource),
+    /// The files of a directory.
+    Directory(PathBuf),
+}
