@@ -1,1 +1,46 @@
-//! Runs one process in namespaces, unprivileged.
+//! Runs one process in namespaces, unprivileged; the only crate with `unsafe` in it.
+//!
+//! A build executes programs nobody has read. This crate is what stands between them and the
+//! machine: it knows nothing of images, Dockerfiles or the store, takes a root directory, mounts and
+//! an argument vector as data ([`StepSpec`]), and gives back how the process ended.
+//!
+//! ```text
+//! rbuild ── run_if_child() ── enter() ─────────────── spawn(spec) ─────────── Step::wait()
+//!              │               │ user + mount           │                         ▲
+//!              │               │ namespace, once        ▼                         │ status
+//!              │               │ a build           outer child ── overlay, /dev, mounts
+//!              └─ a child ends │                        │ fork
+//!                 up here      ▼                        ▼
+//!                        Emulation::prepare       PID 1 ── /proc, pivot_root, reaps
+//!                        (private binfmt_misc)          │ fork
+//!                                                       ▼
+//!                                                 the command: ids, seccomp, capabilities, exec
+//! ```
+//!
+//! Rules that hold throughout:
+//! - A child is this binary executed afresh, so no Rust runs between `fork` and `exec` of a threaded
+//!   process. `main` begins with [`run_if_child`], then [`enter`], and only then starts a runtime.
+//! - A path that an image controls is resolved by descriptors below the step's root, never by name.
+//! - `no_new_privs` is on for nothing that a step descends from: it cannot be taken back, and RUN
+//!   needs setuid programs. The ids they reach are mapped ones.
+
+mod architecture;
+pub mod elf;
+pub mod emulation;
+mod enter;
+pub mod identity;
+pub mod network;
+pub mod remove;
+pub mod rootfs;
+mod spec;
+mod step;
+mod sys;
+
+pub use architecture::{Architecture, UnknownArchitecture};
+pub use emulation::{Emulation, EmulationError, How};
+pub use enter::{EnterError, Entered, IdKind, IdRange, enter};
+pub use spec::{
+    Access, Bind, Limit, Mount, MountSource, Network, Resource, RootFs, StepSpec, Tree,
+    UnknownResource,
+};
+pub use step::{Killer, OsError, Stdio, Step, StepError, StepStatus, run_if_child, spawn};

@@ -1,0 +1,251 @@
+//! What a step is, as data: everything its child process is told.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// One command and the world it sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepSpec {
+    /// The file system it runs in; what it changes ends up in [`RootFs::upper`].
+    pub root: RootFs,
+    /// Further mounts, applied parents first; of equal targets the later one is on top.
+    pub mounts: Vec<Mount>,
+    /// Program and arguments; a program without `/` is looked up in `PATH` of `env`, inside the root.
+    pub argv: Vec<String>,
+    /// The whole environment, in order; nothing is added but `HOME`, when unset.
+    pub env: Vec<(String, String)>,
+    /// Working directory, absolute inside the root; created if missing (0755, owned by the user).
+    pub cwd: PathBuf,
+    /// `USER` as written, looked up in the root's account files (spec §12.2); empty for unset.
+    pub user: String,
+    /// Name of the host as the step sees it.
+    pub hostname: String,
+    /// What `/etc/hosts` holds; see [`crate::network::hosts`].
+    pub hosts: String,
+    /// What `/etc/resolv.conf` holds; see [`crate::network::resolv_conf`].
+    pub resolv_conf: String,
+    /// Which network it sees.
+    pub network: Network,
+    /// Size of `/dev/shm`; 64 MiB is what everybody uses.
+    pub shm_size_bytes: u64,
+    /// Resource limits (`--ulimit`); the others stay as rbuild's own, core dumps off.
+    pub limits: Vec<Limit>,
+}
+
+/// A root file system: layers below, one writable directory on top.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootFs {
+    /// Layer directories in overlayfs form, topmost first; none for `FROM scratch`.
+    pub lowers: Vec<PathBuf>,
+    /// Receives every change, in overlayfs form (`user.overlay.*`, 0:0 whiteouts).
+    pub upper: PathBuf,
+    /// Overlayfs's own work directory: empty, on the file system of `upper`, used for one step.
+    /// It is empty again afterwards.
+    pub work: PathBuf,
+}
+
+/// Something mounted into the step's root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where, absolute inside the root; created for the step if missing, without a trace in the layer.
+    pub target: PathBuf,
+    /// What.
+    pub source: MountSource,
+}
+
+/// What a mount shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// An existing file or directory.
+    Bind(Bind),
+    /// A fresh directory in memory.
+    Tmpfs {
+        /// Its limit; the kernel's default (half of the memory) if absent.
+        size_bytes: Option<u64>,
+        /// Permission bits of its root.
+        mode: u32,
+    },
+    /// A read-only file in memory: secrets and generated configuration.
+    File {
+        /// What it holds; never printed.
+        contents: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+/// A file or directory of another tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// The tree it is taken from.
+    pub tree: Tree,
+    /// Where in that tree; links are followed inside the tree only.
+    pub path: PathBuf,
+    /// What the step may do with it.
+    pub access: Access,
+}
+
+/// A directory tree on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tree {
+    /// A plain directory, with what is mounted below it.
+    Directory(PathBuf),
+    /// A stack of layer directories in overlayfs form, topmost first; at least one.
+    Layers(Vec<PathBuf>),
+}
+
+/// What a step may do with a bind mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Read.
+    ReadOnly,
+    /// Read and change the tree itself; not for [`Tree::Layers`].
+    ReadWrite,
+    /// Change what looks like the tree, a directory; changes go to `scratch`.
+    Discard {
+        /// An empty directory, to be removed after the step.
+        scratch: PathBuf,
+    },
+}
+
+/// Which network a step sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// That of the host.
+    Host,
+    /// Nothing but its own loopback device.
+    None,
+}
+
+/// A limit on one resource, as `setrlimit` takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Which resource.
+    pub resource: Resource,
+    /// The limit in force; `None` is unlimited.
+    pub soft: Option<u64>,
+    /// How far the process may raise it; `None` is unlimited.
+    pub hard: Option<u64>,
+}
+
+/// The resources of `setrlimit`, by the names `--ulimit` uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resource {
+    /// Address space, bytes.
+    As,
+    /// Core dump, bytes.
+    Core,
+    /// Processor time, seconds.
+    Cpu,
+    /// Data segment, bytes.
+    Data,
+    /// File written, bytes.
+    Fsize,
+    /// File locks.
+    Locks,
+    /// Locked memory, bytes.
+    Memlock,
+    /// Message queues, bytes.
+    Msgqueue,
+    /// Nice ceiling.
+    Nice,
+    /// Open files.
+    Nofile,
+    /// Processes of the user.
+    Nproc,
+    /// Resident memory, bytes; without effect.
+    Rss,
+    /// Real-time priority.
+    Rtprio,
+    /// Real-time processor time, microseconds.
+    Rttime,
+    /// Pending signals.
+    Sigpending,
+    /// Stack, bytes.
+    Stack,
+}
+
+/// A name that is no resource.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown resource limit `{name}`")]
+pub struct UnknownResource {
+    /// What was written.
+    pub name: String,
+}
+
+impl Resource {
+    /// Every resource with its name.
+    const NAMES: [(Self, &'static str); 16] = [
+        (Self::As, "as"),
+        (Self::Core, "core"),
+        (Self::Cpu, "cpu"),
+        (Self::Data, "data"),
+        (Self::Fsize, "fsize"),
+        (Self::Locks, "locks"),
+        (Self::Memlock, "memlock"),
+        (Self::Msgqueue, "msgqueue"),
+        (Self::Nice, "nice"),
+        (Self::Nofile, "nofile"),
+        (Self::Nproc, "nproc"),
+        (Self::Rss, "rss"),
+        (Self::Rtprio, "rtprio"),
+        (Self::Rttime, "rttime"),
+        (Self::Sigpending, "sigpending"),
+        (Self::Stack, "stack"),
+    ];
+}
+
+impl FromStr for Resource {
+    type Err = UnknownResource;
+
+    fn from_str(name: &str) -> Result<Self, UnknownResource> {
+        Self::NAMES
+            .into_iter()
+            .find(|(_, known)| *known == name)
+            .map(|(resource, _)| resource)
+            .ok_or_else(|| UnknownResource {
+                name: name.to_owned(),
+            })
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(resource, _)| resource == self);
+        f.write_str(name.map_or("", |(_, name)| name))
+    }
+}
+
+/// Leaves out the contents of files: they may be secrets.
+impl fmt::Debug for MountSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(bind) => f.debug_tuple("Bind").field(bind).finish(),
+            Self::Tmpfs { size_bytes, mode } => f
+                .debug_struct("Tmpfs")
+                .field("size_bytes", size_bytes)
+                .field("mode", mode)
+                .finish(),
+            Self::File {
+                contents: _,
+                mode,
+                uid,
+                gid,
+            } => f
+                .debug_struct("File")
+                .field("contents", &"[redacted]")
+                .field("mode", mode)
+                .field("uid", uid)
+                .field("gid", gid)
+                .finish(),
+        }
+    }
+}
