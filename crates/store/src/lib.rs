@@ -1,1 +1,44 @@
 //! Everything kept on disk between builds, and what turns one kind of it into another.
+//!
+//! A build wants to find again what an earlier one made, several builds share one store without a
+//! daemon between them, and any of them may be killed at any moment. So there is no database, only
+//! files that appear by `rename` when they are complete:
+//!
+//! ```text
+//! version                    layout of the store; a newer one is refused
+//! oci-layout  index.json     with blobs/: an OCI image layout that other tools can read
+//! blobs/sha256/<hex>         content by digest
+//! layers/<id>/fs             one unpacked layer in overlayfs's own form
+//! records/<kind>/xx/<hex>    small JSON documents: cache records, packed variants of a layer
+//! locks/<kind>/<hex>         advisory locks, one for each thing that only one may make at a time
+//! tmp/<id>/                  unfinished work of one process, which holds a lock on the directory
+//! ```
+//!
+//! Rules that hold throughout:
+//!
+//! - nothing half-written is ever visible under its final name, so readers need no lock;
+//! - a path that an image or an archive controls is only used below a directory handle;
+//! - memory does not grow with the size of a layer;
+//! - every function here blocks; asynchronous callers use a thread for it.
+
+#![forbid(unsafe_code)]
+
+pub mod cache;
+pub mod content;
+pub mod disk;
+pub mod images;
+pub mod layer;
+pub mod lock;
+mod root;
+mod scratch;
+pub mod snapshot;
+
+pub use cache::Records;
+pub use content::{BlobWriter, ContentStore};
+pub use disk::{DiskError, Kind};
+pub use images::Images;
+pub use layer::{ExportOptions, LayerDraft, LayerId, Layers, PackedLayer};
+pub use lock::Lock;
+pub use root::{OpenError, Store};
+pub use scratch::Scratch;
+pub use snapshot::Snapshot;
