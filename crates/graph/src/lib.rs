@@ -12,9 +12,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod base;
 pub mod definition;
+pub mod error;
+pub mod lower;
 pub mod op;
 pub mod vertex;
 
+// Ops speak of spans and of patterns; whoever executes them needs no other word of the language.
+pub use dockerfile::{Span, glob, ignore};
+
+pub use base::{BaseRequest, Bases, ResolvedBase};
 pub use definition::{Definition, NamedContext, TargetPlatforms};
+pub use error::{LowerError, LowerErrorKind};
+pub use lower::{Lowering, lower};
 pub use vertex::{Graph, HistoryLine, LayerEffect, TargetImage, Vertex, VertexId};
