@@ -165,3 +165,32 @@ pub const INSTRUCTIONS: &[InstructionSpec] = &[
     row(Keyword::Volume, "VOLUME", &[]),
     row(Keyword::Workdir, "WORKDIR", &[]),
 ];
+
+impl Keyword {
+    /// The row of this instruction.
+    pub fn spec(self) -> &'static InstructionSpec {
+        // The rows stand in the order of the variants; a test holds the table to that.
+        &INSTRUCTIONS[self as usize]
+    }
+}
+
+/// The instruction with this name, in any case.
+pub fn lookup(name: &str) -> Option<Keyword> {
+    let row = INSTRUCTIONS
+        .iter()
+        .find(|row| row.name.eq_ignore_ascii_case(name))?;
+    Some(row.keyword)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::INSTRUCTIONS;
+
+    #[test]
+    fn every_keyword_finds_its_own_row() {
+        for row in INSTRUCTIONS {
+            assert_eq!(row.keyword.spec().name, row.name);
+            assert_eq!(super::lookup(&row.name.to_lowercase()), Some(row.keyword));
+        }
+    }
+}

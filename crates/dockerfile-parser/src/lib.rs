@@ -25,7 +25,9 @@ mod json;
 mod lex;
 pub mod lint;
 pub mod mount;
+pub mod node;
 pub mod parse;
+pub mod quote;
 pub mod source;
 
 pub use error::{DockerfileError, DockerfileErrorKind};

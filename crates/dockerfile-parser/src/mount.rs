@@ -1,7 +1,18 @@
 //! `RUN --mount`: one CSV record, typed once its variables are known.
 
+mod csv;
+mod options;
+
+use std::fmt;
+
 use crate::ast::Word;
+use crate::error::did_you_mean;
 use crate::expand::ExpandError;
+use crate::mount::options::Options;
+use crate::quote::quoted;
+use crate::source::Span;
+
+pub use csv::CsvError;
 
 /// One `--mount` as written: its fields are still unexpanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,17 +35,55 @@ pub struct MountField {
 }
 
 impl MountFlag {
+    /// Splits the value of a `--mount`.
+    ///
+    /// # Errors
+    ///
+    /// A value that is not one CSV record, and a variable in `from`.
+    pub fn new(text: Word) -> Result<Self, MountError> {
+        let mut fields = Vec::new();
+        for field in csv::record(&text.text)? {
+            let (key, value) = match field.split_once('=') {
+                Some((key, value)) => (key, Some(value.to_owned())),
+                None => (field.as_str(), None),
+            };
+            let field = MountField {
+                key: key.to_lowercase(),
+                value,
+                text: field,
+            };
+            let is_variable = |value: &str| {
+                value
+                    .find('$')
+                    .is_some_and(|dollar| dollar + 1 < value.len())
+            };
+            if field.key == "from" && field.value.as_deref().is_some_and(is_variable) {
+                return Err(MountError::FromVariable);
+            }
+            fields.push(field);
+        }
+        Ok(Self { text, fields })
+    }
+
     /// The mount, with every value but that of `from` passed through `expand`.
     ///
     /// # Errors
     ///
-    /// What `expand` returns, and anything that §12.3 of the specification refuses.
+    /// What `expand` returns, and everything that is wrong with a mount by itself. That a target
+    /// must not be the root directory depends on the working directory and is not checked here.
     pub fn resolve(
         &self,
         expand: &mut dyn FnMut(&str) -> Result<String, ExpandError>,
     ) -> Result<Mount, MountError> {
-        let _ = expand;
-        Err(MountError::Record { reason: "EOF" })
+        let mut options = Options::default();
+        for field in &self.fields {
+            let value = match &field.value {
+                Some(value) if field.key != "from" => Some(expand(value)?),
+                other => other.clone(),
+            };
+            options.set(field, value)?;
+        }
+        options.mount()
     }
 }
 
@@ -44,8 +93,11 @@ impl MountFlag {
 ///
 /// See [`MountFlag::resolve`].
 pub fn parse_mount(text: &str) -> Result<Mount, MountError> {
-    let _ = text;
-    Err(MountError::Record { reason: "EOF" })
+    let word = Word {
+        text: text.to_owned(),
+        span: Span::new(0, text.len()),
+    };
+    MountFlag::new(word)?.resolve(&mut |value| Ok(value.to_owned()))
 }
 
 /// A mount of a RUN. Absent values are `None`; their defaults depend on the build.
@@ -165,16 +217,209 @@ pub struct SshMount {
     pub owner: Owner,
 }
 
+/// The types of mounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MountType {
+    /// `bind`
+    #[default]
+    Bind,
+    /// `cache`
+    Cache,
+    /// `tmpfs`
+    Tmpfs,
+    /// `secret`
+    Secret,
+    /// `ssh`
+    Ssh,
+}
+
+impl MountType {
+    /// All types.
+    pub const ALL: [Self; 5] = [
+        Self::Bind,
+        Self::Cache,
+        Self::Tmpfs,
+        Self::Secret,
+        Self::Ssh,
+    ];
+
+    /// The value of `type=`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Cache => "cache",
+            Self::Tmpfs => "tmpfs",
+            Self::Secret => "secret",
+            Self::Ssh => "ssh",
+        }
+    }
+}
+
+impl fmt::Display for MountType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Sharing {
+    /// All modes.
+    pub const ALL: [Self; 3] = [Self::Shared, Self::Private, Self::Locked];
+
+    /// The value of `sharing=`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Private => "private",
+            Self::Locked => "locked",
+        }
+    }
+}
+
+/// The keys a mount may have, for listings and suggestions.
+pub const MOUNT_KEYS: &[&str] = &[
+    "type",
+    "from",
+    "source",
+    "target",
+    "readonly",
+    "id",
+    "sharing",
+    "required",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "src",
+    "dst",
+    "destination",
+    "ro",
+    "rw",
+    "readwrite",
+    "env",
+];
+
 /// Why a mount was refused. The texts are the reference's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MountError {
     /// Not one CSV record.
-    #[error("failed to parse csv mounts: {reason}")]
-    Record {
-        /// The CSV reader's words.
-        reason: &'static str,
-    },
+    #[error("failed to parse csv mounts: {0}")]
+    Record(#[from] CsvError),
     /// A variable could not be expanded.
     #[error(transparent)]
     Expand(#[from] ExpandError),
+    /// `from` holds a variable.
+    #[error("'from' doesn't support variable expansion, define alias stage instead")]
+    FromVariable,
+    /// A key that needs a value and has none.
+    #[error("invalid field '{field}' must be a key=value pair")]
+    NoValue {
+        /// The field.
+        field: String,
+    },
+    /// No such key.
+    #[error("unexpected key '{key}' in '{field}'{}", did_you_mean(nearest))]
+    Key {
+        /// The key.
+        key: String,
+        /// The field.
+        field: String,
+        /// The key it resembles.
+        nearest: Option<&'static str>,
+    },
+    /// A key that the type, as far as it is known at that point, does not have.
+    #[error("unexpected key '{key}' for mount type '{mount_type}'")]
+    KeyForType {
+        /// The key.
+        key: String,
+        /// The type.
+        mount_type: MountType,
+    },
+    /// No such type.
+    #[error("unsupported mount type {}{}", quoted(value), did_you_mean(nearest))]
+    Type {
+        /// The value.
+        value: String,
+        /// The type it resembles.
+        nearest: Option<&'static str>,
+    },
+    /// No such sharing mode.
+    #[error("unsupported sharing value {}{}", quoted(value), did_you_mean(nearest))]
+    Sharing {
+        /// The value.
+        value: String,
+        /// The mode it resembles.
+        nearest: Option<&'static str>,
+    },
+    /// A value that is no boolean, or no size.
+    #[error("invalid value for {key}: {value}")]
+    Value {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// A value that is no number.
+    #[error("invalid value {value} for {key}")]
+    Number {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// Owner or mode of a mount that has none.
+    #[error("{key} not allowed for {} type mounts", quoted(mount_type.name()))]
+    Owner {
+        /// The key.
+        key: &'static str,
+        /// The type.
+        mount_type: MountType,
+    },
+    /// Sharing of something else than a cache.
+    #[error("invalid cache sharing set for {mount_type} mount")]
+    SharingFor {
+        /// The type.
+        mount_type: MountType,
+    },
+    /// A secret with `from`.
+    #[error("secret mount should not have a from")]
+    SecretFrom,
+    /// A secret with `sharing`.
+    #[error("secret mount should not define sharing")]
+    SecretSharing,
+    /// A secret without a name.
+    #[error("invalid secret mount. one of source, target required")]
+    SecretName,
+    /// A secret with two names.
+    #[error("both source and id can't be set")]
+    SecretNames,
+}
+
+impl MountError {
+    /// The user's next step, where the message alone does not imply it.
+    pub(crate) fn help(&self) -> Option<String> {
+        match self {
+            Self::KeyForType { key, .. } => Some(format!(
+                "`type=` has to stand before `{key}`, and to be one that has it"
+            )),
+            Self::SecretName => Some("name the secret: `type=secret,id=name`".to_owned()),
+            Self::FromVariable => {
+                Some("name a stage: `FROM $image AS alias`, then `from=alias`".to_owned())
+            }
+            Self::Type { .. } => {
+                Some("the types are bind, cache, tmpfs, secret and ssh".to_owned())
+            }
+            Self::Sharing { .. } => Some("the modes are shared, private and locked".to_owned()),
+            Self::Record(_)
+            | Self::Expand(_)
+            | Self::NoValue { .. }
+            | Self::Key { .. }
+            | Self::Value { .. }
+            | Self::Number { .. }
+            | Self::Owner { .. }
+            | Self::SharingFor { .. }
+            | Self::SecretFrom
+            | Self::SecretSharing
+            | Self::SecretNames => None,
+        }
+    }
 }

@@ -143,6 +143,21 @@ impl Source {
         self.text.get(start..end)
     }
 
+    /// The span of line `line`, counted from 1, without its newline; empty past the end.
+    pub fn line_span(&self, line: usize) -> Span {
+        let end_of_text = self.text.len();
+        let start = line
+            .checked_sub(1)
+            .and_then(|at| self.line_starts.get(at))
+            .copied();
+        let start = start.unwrap_or(end_of_text);
+        let end = self
+            .line_starts
+            .get(line)
+            .map_or(end_of_text, |next| next - 1);
+        Span::new(start, end.max(start))
+    }
+
     /// The span of the first replaced character in `span`, if the file was not UTF-8 there.
     pub(crate) fn first_not_utf8(&self, span: Span) -> Option<Span> {
         let at = self.not_utf8.partition_point(|&at| at < span.start);
