@@ -1,1 +1,41 @@
 //! Assembles layers into images and indexes and delivers them.
+//!
+//! ```text
+//! Image (config, base, layers) ─► pack ─► assemble ─► documents ─┬─► oci_layout ─► docker_archive
+//!                                                                ├─► push
+//!                                                                └─► local_store
+//! ```
+//!
+//! A build has several results at once: platforms, names, outputs. They are one result to the user,
+//! so delivery has two phases. First everything is *staged* where nobody sees it: archives in
+//! temporary files, blobs and member manifests in the repositories, documents in the store. Only when
+//! all of that has succeeded is it *published*: files renamed, names given, tags pushed last.
+//!
+//! What holds throughout:
+//!
+//! - base layers are passed on byte for byte, and fetched only for outputs that must contain them;
+//! - equal images give equal bytes: no clock, host name or thread count reaches a document;
+//! - disk and CPU work runs on blocking threads, bounded by the number of jobs of the request.
+
+#![forbid(unsafe_code)]
+
+pub mod archive;
+pub mod assemble;
+mod blocking;
+pub mod check;
+pub mod deliver;
+mod docker_archive;
+pub mod event;
+pub mod image;
+pub mod local_store;
+mod oci_layout;
+pub mod output;
+pub mod pack;
+mod push;
+pub mod validate;
+
+pub use check::{CheckError, check};
+pub use deliver::{DeliverError, Delivered, Request, deliver};
+pub use event::{Event, Events, Task};
+pub use image::{Image, NewLayer};
+pub use output::{Output, OutputError};
