@@ -25,6 +25,7 @@
 //!   needs setuid programs. The ids they reach are mapped ones.
 
 mod architecture;
+mod child;
 pub mod elf;
 pub mod emulation;
 mod enter;
@@ -32,15 +33,19 @@ pub mod identity;
 pub mod network;
 pub mod remove;
 pub mod rootfs;
+mod seccomp;
 mod spec;
 mod step;
 mod sys;
+mod wire;
 
 pub use architecture::{Architecture, UnknownArchitecture};
+pub use child::run_if_child;
 pub use emulation::{Emulation, EmulationError, How};
-pub use enter::{EnterError, Entered, IdKind, IdRange, enter};
+pub use enter::{EnterError, Entered, IdKind, IdRange, Obstacle, enter};
+pub use rootfs::{OsError, RootError};
 pub use spec::{
     Access, Bind, Limit, Mount, MountSource, Network, Resource, RootFs, StepSpec, Tree,
     UnknownResource,
 };
-pub use step::{Killer, OsError, Stdio, Step, StepError, StepStatus, run_if_child, spawn};
+pub use step::{Killer, Stdio, Step, StepError, StepStatus, spawn};

@@ -1,48 +1,137 @@
 //! Stacks of layer directories as one file system, and paths inside it.
+//!
+//! Overlayfs is mounted through descriptors: every layer is opened once, and the kernel is given
+//! `/proc/self/fd/N` for it, so neither the length of a path nor a `:` or `,` in it matters. The mount
+//! is attached nowhere until somebody moves it.
 
+mod overlay;
+pub(crate) mod walk;
+
+use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
 use crate::identity::Owner;
 use crate::{RootFs, Tree};
 
+pub(crate) use overlay::{Depth, FileSystem, Writable, attach, clone_tree, overlay};
+
 /// Why a tree could not be mounted or a path inside it not be opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum RootError {
     /// The kernel refused a call.
     #[error("{what} {}", path.display())]
     Os {
         /// What was being done.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// To which path.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        source: OsError,
+    },
+    /// The kernel refused a file system, and may have said why.
+    #[error("mounting {kind}{}{}", if said.is_empty() { "" } else { ": " }, said)]
+    FileSystem {
+        /// Which kind of file system.
+        kind: String,
+        /// The kernel's own words, if any.
+        said: String,
+        /// The error number.
+        source: OsError,
+    },
+    /// A path has something on it that it cannot go through.
+    #[error("{}: {reason}", path.display())]
+    Path {
+        /// The path, as seen inside the root.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: Cow<'static, str>,
     },
 }
 
-/// Returns a directory handle on `root`, mounted read-write and attached nowhere.
+/// An error number of the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OsError(pub i32);
+
+impl fmt::Display for OsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        io::Error::from_raw_os_error(self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for OsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for OsError {}
+
+impl From<io::Error> for OsError {
+    fn from(error: io::Error) -> Self {
+        Self(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl From<rustix::io::Errno> for OsError {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self(errno.raw_os_error())
+    }
+}
+
+/// Says what was being done to which path when a call failed.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: &'static str, path: impl AsRef<Path>) -> Result<T, RootError>;
+}
+
+impl<T, E: Into<OsError>> Doing<T> for Result<T, E> {
+    fn doing(self, what: &'static str, path: impl AsRef<Path>) -> Result<T, RootError> {
+        self.map_err(|error| RootError::Os {
+            what: Cow::Borrowed(what),
+            path: path.as_ref().to_owned(),
+            source: error.into(),
+        })
+    }
+}
+
+/// Returns a directory handle on `root`, writable and attached nowhere.
 ///
 /// Paths below it are to be opened with `openat2` and `RESOLVE_IN_ROOT`. The mount goes away with the
-/// handle. Needs the namespaces of [`crate::enter`].
+/// handle; [`RootFs::work`] is not emptied. Needs the namespaces of [`crate::enter`].
 ///
 /// # Errors
 ///
 /// A layer is missing, or the kernel refuses the overlay.
 pub fn mount(root: &RootFs) -> Result<OwnedFd, RootError> {
-    let _ = root;
-    todo!()
+    let RootFs {
+        lowers,
+        upper,
+        work,
+    } = root;
+    if lowers.is_empty() {
+        return open_directory(upper);
+    }
+    overlay(lowers, Some(Writable { upper, work }))
 }
 
-/// Returns a directory handle on `tree`, read-only, attached nowhere.
+/// Returns a directory handle on `tree`, read-only if it is a stack, attached nowhere.
 ///
 /// # Errors
 ///
 /// As [`mount`].
 pub fn mount_read_only(tree: &Tree) -> Result<OwnedFd, RootError> {
-    let _ = tree;
-    todo!()
+    match tree {
+        Tree::Directory(directory) => open_directory(directory),
+        Tree::Layers(layers) => match layers.as_slice() {
+            [layer] => open_directory(layer),
+            layers => overlay(layers, None),
+        },
+    }
 }
 
 /// Makes `path` a directory below `root`, with its parents, and returns a handle on it (WORKDIR).
@@ -54,6 +143,11 @@ pub fn mount_read_only(tree: &Tree) -> Result<OwnedFd, RootError> {
 ///
 /// Something on the path is not a directory, more than 40 links, or the kernel refuses.
 pub fn create_dirs(root: BorrowedFd<'_>, path: &Path, owner: Owner) -> Result<OwnedFd, RootError> {
-    let _ = (root, path, owner);
-    todo!()
+    let place = walk::walk(root, path, walk::Missing::Directories(owner))?;
+    Ok(place.fd)
+}
+
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, RootError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).doing("open directory", path)
 }

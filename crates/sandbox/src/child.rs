@@ -1,0 +1,170 @@
+//! The child of a step: this program, executed afresh, with one thread.
+//!
+//! ```text
+//! outer   reads the spec, new namespaces, builds the root ── fork ── waits ── cleans up, ends
+//! init    PID 1: mounts /proc, pivots, drops everything ─── fork ── reaps, forwards signals, ends
+//! command ids, capabilities, filter, exec
+//! ```
+//!
+//! Init ends with its command and takes every other process of the step with it; outer ends when init
+//! is gone, and when rbuild is (its socket closes), it kills init. Outer itself stays outside the
+//! step's process namespace and is not visible in there.
+
+mod command;
+mod devices;
+mod init;
+mod kernel_files;
+mod stub;
+mod world;
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+
+use crate::step::{CHILD_NAME, SettingUp, StepError};
+use crate::wire::{self, Message};
+use crate::{Network, StepSpec, sys};
+
+/// Turns this process into the child of a step if it was started as one, and never returns then.
+///
+/// The first thing in `main`: before arguments are read, threads started or files opened.
+pub fn run_if_child() {
+    if std::env::args_os()
+        .next()
+        .is_none_or(|name| name != CHILD_NAME)
+    {
+        return;
+    }
+    let code = match run_outer() {
+        Ok(()) => 0,
+        // Started by hand under our name: there is no socket to complain to.
+        Err(_) => 2,
+    };
+    sys::exit_now(code);
+}
+
+fn run_outer() -> io::Result<()> {
+    sys::close_from(3)?;
+    let control = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
+    let (spec, stdin) = wire::receive_spec(&control)?;
+    if let Err(error) = run_step(&spec, stdin, &control) {
+        wire::report(&control, &Message::Failed(error));
+    }
+    Ok(())
+}
+
+fn run_step(
+    spec: &StepSpec,
+    stdin: Option<OwnedFd>,
+    control: &UnixStream,
+) -> Result<(), StepError> {
+    rustix::process::umask(Mode::empty());
+    let outside = rustix::fs::open(
+        "/proc/self/ns/mnt",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .setting_up("open the mount namespace")?;
+    unshare(spec.network)?;
+    rustix::system::sethostname(spec.hostname.as_bytes()).setting_up("set the host name")?;
+
+    let prepared = world::build(spec);
+    let ran = match prepared {
+        Ok(world) => {
+            let made = world.stubs.clone();
+            run_in(spec, world, stdin, control).map(|()| made)
+        }
+        Err(error) => Err(error),
+    };
+    // Leaving the namespace, whose last process this is, unmounts everything in it.
+    rustix::thread::move_into_link_name_space(outside.as_fd(), Some(LinkNameSpaceType::Mount))
+        .setting_up("leave the step's mounts")?;
+    let made = ran?;
+    stub::remove(&spec.root, &made)?;
+    stub::empty_work(&spec.root.work)?;
+    Ok(())
+}
+
+fn unshare(network: Network) -> Result<(), StepError> {
+    let mut namespaces = UnshareFlags::NEWNS
+        | UnshareFlags::NEWPID
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS
+        | UnshareFlags::NEWCGROUP;
+    match network {
+        Network::Host => {}
+        Network::None => namespaces |= UnshareFlags::NEWNET,
+    }
+    sys::unshare(namespaces).setting_up("create the step's namespaces")?;
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    rustix::mount::mount_change("/", private).setting_up("detach the step's mounts")?;
+    match network {
+        Network::Host => Ok(()),
+        Network::None => {
+            use rustix::net::{AddressFamily, SocketType};
+            let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)
+                .setting_up("open a socket")?;
+            sys::loopback_up(socket.as_fd()).setting_up("switch on the loopback device")
+        }
+    }
+}
+
+/// Runs the command in its world, which is given up when it has ended.
+fn run_in(
+    spec: &StepSpec,
+    world: world::World,
+    stdin: Option<OwnedFd>,
+    control: &UnixStream,
+) -> Result<(), StepError> {
+    // Closed by the kernel with this process; see `init`.
+    let (outer_lives, outer) = io::pipe().setting_up("create a pipe")?;
+    let Some(init) = sys::fork().setting_up("fork")? else {
+        drop(outer);
+        init::run(spec, world, stdin, control, outer_lives.into());
+    };
+    drop((outer_lives, world, stdin));
+    attend(init, control)
+}
+
+/// Waits for init; meanwhile passes signals on, and kills it when rbuild says so or is gone.
+fn attend(init: Pid, mut control: &UnixStream) -> Result<(), StepError> {
+    let handle = rustix::process::pidfd_open(init, PidfdFlags::empty())
+        .setting_up("open a handle on the step's first process")?;
+    let mut listening = true;
+    loop {
+        let mut ready = vec![PollFd::new(&handle, PollFlags::IN)];
+        if listening {
+            ready.push(PollFd::new(&control, PollFlags::IN));
+        }
+        match rustix::event::poll(&mut ready, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno).setting_up("wait for the step"),
+        }
+        if !ready[0].revents().is_empty() {
+            rustix::process::waitpid(Some(init), WaitOptions::empty())
+                .setting_up("wait for the step")?;
+            return Ok(());
+        }
+        if ready.get(1).is_none_or(|fd| fd.revents().is_empty()) {
+            continue;
+        }
+        let mut signals = [0; 16];
+        let signal = match control.read(&mut signals) {
+            Ok(0) | Err(_) => {
+                listening = false;
+                &[libc::SIGKILL as u8][..]
+            }
+            Ok(count) => &signals[..count],
+        };
+        for signal in signal {
+            // Not a signal, or init has just ended: the next round sees which.
+            let _ = sys::kill(init, i32::from(*signal));
+        }
+    }
+}

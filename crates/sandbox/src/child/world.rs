@@ -1,0 +1,325 @@
+//! The file system a step sees, put together before anything of the step runs.
+//!
+//! Everything is mounted through descriptors: a mount point is walked to inside the root, and the mount
+//! is moved onto the handle the walk ended with, so no path string is ever resolved twice. The
+//! directories `upper` and `work` serve as places to hang the root and a scratch tmpfs, in this
+//! namespace only; pivoting makes both unreachable.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+
+use super::{devices, kernel_files};
+use crate::identity::{self, Identity, Owner};
+use crate::rootfs::walk::{self, Made, Missing};
+use crate::rootfs::{
+    Depth, Doing, FileSystem, RootError, Writable, attach, clone_tree, open_directory, overlay,
+};
+use crate::step::StepError;
+use crate::{Access, Bind, Mount, MountSource, RootFs, StepSpec, Tree, sys};
+
+/// What the processes of the step need of its file system.
+pub(super) struct World {
+    /// The root.
+    pub(super) root: OwnedFd,
+    /// Where `/proc` goes; only a process of the new process namespace can mount it.
+    pub(super) proc: OwnedFd,
+    /// What is hidden is covered by these.
+    pub(super) masks: Masks,
+    /// The working directory.
+    pub(super) cwd: OwnedFd,
+    /// `/dev/null`.
+    pub(super) null: OwnedFd,
+    /// Who the command runs as.
+    pub(super) identity: Identity,
+    /// What was made in the root only to be mounted on.
+    pub(super) stubs: Vec<Made>,
+}
+
+/// An empty directory and the null device, of our own making and not the image's.
+pub(super) struct Masks {
+    pub(super) directory: OwnedFd,
+    pub(super) file: OwnedFd,
+}
+
+const NOTHING_SPECIAL: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
+
+pub(super) fn build(spec: &StepSpec) -> Result<World, StepError> {
+    let root = mount_root(&spec.root)?;
+    let scratch = Scratch::mount(&spec.root.work)?;
+    let identity = identity::resolve(root.as_fd(), &spec.user)?;
+
+    let proc = own_directory(root.as_fd(), "proc")?;
+    let sys = own_directory(root.as_fd(), "sys")?;
+    let dev = own_directory(root.as_fd(), "dev")?;
+    let dev = devices::mount(dev.as_fd(), spec.shm_size_bytes)?;
+    let masks = Masks {
+        directory: scratch.directory("empty")?,
+        file: devices::open(dev.as_fd(), "null")?,
+    };
+    kernel_files::mount_sys(sys.as_fd(), spec.network, &masks)?;
+
+    let stubs = apply_mounts(spec, root.as_fd(), &scratch)?;
+    let owner = Owner {
+        uid: identity.uid,
+        gid: identity.gid,
+    };
+    let place = walk::walk(root.as_fd(), &spec.cwd, Missing::Directories(owner))?;
+    refuse_below_proc(&place.path, &spec.cwd)?;
+    Ok(World {
+        proc,
+        cwd: place.fd,
+        null: devices::open_null(dev.as_fd())?,
+        masks,
+        identity,
+        stubs,
+        root,
+    })
+}
+
+/// Mounts the overlay over its own upper directory.
+fn mount_root(root: &RootFs) -> Result<OwnedFd, RootError> {
+    let upper = open_directory(&root.upper)?;
+    let overlay_work = root.work.join("overlay");
+    make_directory(&overlay_work)?;
+    let writable = Some(Writable {
+        upper: &root.upper,
+        work: &overlay_work,
+    });
+    let mount = if root.lowers.is_empty() {
+        // Overlayfs also for a root of one directory: it keeps its own attributes out of a step's reach.
+        let empty = root.work.join("empty");
+        make_directory(&empty)?;
+        overlay(&[empty], writable)?
+    } else {
+        overlay(&root.lowers, writable)?
+    };
+    attach(mount.as_fd(), upper.as_fd()).doing("mount the root on", &root.upper)?;
+    Ok(mount)
+}
+
+fn make_directory(path: &Path) -> Result<(), RootError> {
+    rustix::fs::mkdir(path, Mode::RWXU).doing("create", path)
+}
+
+/// Memory for what rbuild itself puts into the step: files, and places to mount on.
+struct Scratch {
+    root: OwnedFd,
+}
+
+impl Scratch {
+    fn mount(work: &Path) -> Result<Self, RootError> {
+        let files = FileSystem::open("tmpfs")?;
+        files.string("mode", "0700")?;
+        let root = files.mount(NOTHING_SPECIAL)?;
+        let below = open_directory(work)?;
+        // Copies can be made of attached mounts only.
+        attach(root.as_fd(), below.as_fd()).doing("mount scratch memory on", work)?;
+        Ok(Self { root })
+    }
+
+    fn directory(&self, name: &str) -> Result<OwnedFd, RootError> {
+        rustix::fs::mkdirat(&self.root, name, Mode::from_raw_mode(0o755)).doing("create", name)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.root, name, flags, Mode::empty()).doing("open", name)
+    }
+
+    fn file(&self, name: &str, contents: &[u8]) -> Result<std::fs::File, RootError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.root, name, flags, Mode::RUSR).doing("create", name)?;
+        let mut file = std::fs::File::from(fd);
+        file.write_all(contents).doing("write", name)?;
+        Ok(file)
+    }
+}
+
+/// Opens one of the directories the kernel's own file systems go to, which must not be a link.
+///
+/// It stays in the layer where the base lacks it, as with the reference (spec §12.1).
+fn own_directory(root: BorrowedFd<'_>, name: &'static str) -> Result<OwnedFd, RootError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(root, name, flags, Mode::empty());
+    match open() {
+        Err(Errno::NOENT) => {
+            rustix::fs::mkdirat(root, name, Mode::from_raw_mode(0o755)).doing("create", name)?;
+            open().doing("open", name)
+        }
+        Err(Errno::NOTDIR | Errno::LOOP) => Err(RootError::Path {
+            path: Path::new("/").join(name),
+            reason: Cow::Borrowed("has to be a directory in the image, and not a link"),
+        }),
+        opened => opened.doing("open", name),
+    }
+}
+
+/// Mounts what the spec lists, and returns what had to be made for it.
+fn apply_mounts(
+    spec: &StepSpec,
+    root: BorrowedFd<'_>,
+    scratch: &Scratch,
+) -> Result<Vec<Made>, RootError> {
+    let own_files = [
+        ("/etc/hosts", &spec.hosts),
+        ("/etc/resolv.conf", &spec.resolv_conf),
+    ];
+    let own_files = own_files.map(|(target, text)| Mount {
+        target: PathBuf::from(target),
+        source: MountSource::File {
+            contents: text.clone().into_bytes(),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+        },
+    });
+    let mut mounts: Vec<&Mount> = own_files.iter().chain(&spec.mounts).collect();
+    // Parents come before what is below them; the sort keeps the order of equals.
+    mounts.sort_by(|left, right| left.target.cmp(&right.target));
+
+    let root_mount = walk::mount_id(root).doing("stat", "/")?;
+    let mut stubs = Vec::new();
+    for (number, mount) in mounts.into_iter().enumerate() {
+        let source = make_source(&mount.source, scratch, number)?;
+        let missing = match walk::file_type(source.as_fd()).doing("stat", &mount.target)? {
+            FileType::Directory => Missing::Directories(Owner { uid: 0, gid: 0 }),
+            _ => Missing::File,
+        };
+        let place = walk::walk(root, &mount.target, missing)?;
+        refuse_below_proc(&place.path, &mount.target)?;
+        if place.path.as_os_str().is_empty() {
+            return Err(RootError::Path {
+                path: mount.target.clone(),
+                reason: Cow::Borrowed("nothing can be mounted over the root"),
+            });
+        }
+        attach(source.as_fd(), place.fd.as_fd()).doing("mount on", &mount.target)?;
+        // What was made inside another mount is not part of the layer.
+        stubs.extend(
+            place
+                .made
+                .into_iter()
+                .filter(|made| made.mount == root_mount),
+        );
+    }
+    Ok(stubs)
+}
+
+/// `/proc` is mounted last, over whatever was put there; and its links lead to descriptors.
+fn refuse_below_proc(found: &Path, written: &Path) -> Result<(), RootError> {
+    if !found.starts_with("proc") {
+        return Ok(());
+    }
+    Err(RootError::Path {
+        path: written.to_owned(),
+        reason: Cow::Borrowed("leads into /proc"),
+    })
+}
+
+/// Returns a detached mount of what `source` describes.
+fn make_source(
+    source: &MountSource,
+    scratch: &Scratch,
+    number: usize,
+) -> Result<OwnedFd, RootError> {
+    match source {
+        MountSource::Bind(bind) => make_bind(bind, scratch, number),
+        MountSource::Tmpfs { size_bytes, mode } => {
+            let files = FileSystem::open("tmpfs")?;
+            files.string("mode", &format!("{mode:04o}"))?;
+            if let Some(size) = size_bytes {
+                files.string("size", &size.to_string())?;
+            }
+            files.mount(NOTHING_SPECIAL)
+        }
+        MountSource::File {
+            contents,
+            mode,
+            uid,
+            gid,
+        } => {
+            let name = format!("file-{number}");
+            let file = scratch.file(&name, contents)?;
+            let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+            rustix::fs::fchown(&file, Some(uid), Some(gid)).doing("change owner of", &name)?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(*mode)).doing("change mode of", &name)?;
+            let mount = clone_tree(file.as_fd(), Depth::One).doing("clone", &name)?;
+            let attributes = NOTHING_SPECIAL
+                | MountAttrFlags::MOUNT_ATTR_RDONLY
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            restrict(&mount, attributes)?;
+            Ok(mount)
+        }
+    }
+}
+
+fn make_bind(bind: &Bind, scratch: &Scratch, number: usize) -> Result<OwnedFd, RootError> {
+    let Bind { tree, path, access } = bind;
+    let mut lowers = match tree {
+        Tree::Directory(directory) => vec![directory.clone()],
+        Tree::Layers(layers) => layers.clone(),
+    };
+    let overlaid = match (tree, access) {
+        (Tree::Directory(_), Access::ReadOnly | Access::ReadWrite) => None,
+        (Tree::Layers(_), Access::ReadOnly | Access::ReadWrite) => {
+            // An overlay without a writable half wants two layers.
+            let empty = scratch.directory(&format!("empty-{number}"))?;
+            lowers.push(PathBuf::from(format!(
+                "/proc/self/fd/{}",
+                std::os::fd::AsRawFd::as_raw_fd(&empty)
+            )));
+            Some(overlay(&lowers, None)?)
+        }
+        (_, Access::Discard { scratch: discard }) => {
+            let (upper, work) = (discard.join("upper"), discard.join("work"));
+            make_directory(&upper)?;
+            make_directory(&work)?;
+            let writable = Writable {
+                upper: &upper,
+                work: &work,
+            };
+            Some(overlay(&lowers, Some(writable))?)
+        }
+    };
+    let top = match overlaid {
+        None => open_directory(&lowers[0])?,
+        Some(mount) => {
+            let place = scratch.directory(&format!("tree-{number}"))?;
+            attach(mount.as_fd(), place.as_fd()).doing("mount", path)?;
+            mount
+        }
+    };
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let source = rustix::fs::openat2(&top, inner(path), flags, Mode::empty(), inside)
+        .doing("open the source of a mount,", path)?;
+    let mount = clone_tree(source.as_fd(), Depth::All).doing("clone", path)?;
+    let attributes = match (access, tree) {
+        (Access::ReadOnly, _) | (Access::ReadWrite, Tree::Layers(_)) => {
+            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV
+        }
+        (Access::ReadWrite, Tree::Directory(_)) | (Access::Discard { .. }, _) => {
+            MountAttrFlags::MOUNT_ATTR_NODEV
+        }
+    };
+    restrict(&mount, attributes)?;
+    Ok(mount)
+}
+
+/// The empty path is the tree itself.
+fn inner(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() {
+        Path::new("/")
+    } else {
+        path
+    }
+}
+
+pub(super) fn restrict(mount: &OwnedFd, attributes: MountAttrFlags) -> Result<(), RootError> {
+    sys::set_mount_attributes(mount.as_fd(), attributes.bits().into())
+        .doing("restrict a mount of", "the step")
+}

@@ -1,0 +1,101 @@
+//! What rbuild and the child of a step say to each other, over one socket.
+//!
+//! ```text
+//! rbuild ──► child   length (8 bytes, with the step's stdin attached, if any), StepSpec as JSON,
+//!                    then one byte per signal; the end of the stream means: kill everything
+//! rbuild ◄── child   one JSON line per Message; the end of the stream means: everything is gone
+//! ```
+//!
+//! The socket is the child's life line: the kernel closes it when rbuild dies, however it dies.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::step::{StepError, StepStatus};
+use crate::{StepSpec, sys};
+
+/// No spec is larger: a hundred secrets of the largest size allowed, written as numbers.
+const MAX_SPEC_BYTES: u64 = 256 << 20;
+
+/// What the child reports. A failure outweighs an end: the process that failed also ends.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// The command was not executed, or not cleaned up after.
+    Failed(StepError),
+    /// The command ended.
+    Ended(StepStatus),
+}
+
+pub(crate) fn send_spec(
+    socket: &UnixStream,
+    spec: &[u8],
+    stdin: Option<OwnedFd>,
+) -> io::Result<()> {
+    let length = (spec.len() as u64).to_le_bytes();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = stdin.as_ref().map(|stdin| [stdin.as_fd()]);
+    if let Some(descriptors) = &descriptors {
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    let sent = rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(&length)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?;
+    if sent != length.len() {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    let mut socket = socket;
+    socket.write_all(spec)
+}
+
+pub(crate) fn receive_spec(mut socket: &UnixStream) -> io::Result<(StepSpec, Option<OwnedFd>)> {
+    let mut length = [0; 8];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut length)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    if received.bytes != length.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let stdin = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    let length = u64::from_le_bytes(length);
+    if length > MAX_SPEC_BYTES {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut spec = Vec::new();
+    Read::by_ref(&mut socket)
+        .take(length)
+        .read_to_end(&mut spec)?;
+    Ok((serde_json::from_slice(&spec)?, stdin))
+}
+
+/// Reports to rbuild; where it cannot be told any more there is nobody to tell.
+pub(crate) fn report(mut socket: &UnixStream, message: &Message) {
+    let told = serde_json::to_vec(message)
+        .map_err(io::Error::from)
+        .and_then(|mut line| {
+            line.push(b'\n');
+            socket.write_all(&line)
+        });
+    if told.is_err() {
+        sys::exit_now(1);
+    }
+}
