@@ -1,0 +1,116 @@
+//! Why a graph could not be solved.
+
+use graph::{Span, VertexId};
+use sandbox::{EmulationError, StepError, StepStatus};
+use store::DiskError;
+use store::layer::{ExportError, UnpackError};
+
+pub use crate::execute::copy::{CopyError, ModeError, PlaceError, SelectError};
+
+/// A vertex that failed, and with it the build.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct SolveError {
+    /// The vertex.
+    pub vertex: VertexId,
+    /// How progress showed it.
+    pub name: String,
+    /// The instruction it came from.
+    pub span: Span,
+    /// What went wrong.
+    pub kind: SolveErrorKind,
+}
+
+/// What went wrong with a vertex.
+#[derive(Debug, thiserror::Error)]
+pub enum SolveErrorKind {
+    /// The process of a RUN failed by its own account.
+    #[error("process {command} did not complete successfully: exit code: {}", status.code())]
+    Process {
+        /// The command line, quoted.
+        command: String,
+        /// How it ended.
+        status: StepStatus,
+    },
+    /// The process of a RUN could not be run.
+    #[error("process {command} did not complete successfully: {source}")]
+    Step {
+        /// The command line, quoted.
+        command: String,
+        /// Why not.
+        source: StepError,
+    },
+    /// Nothing here runs programs of the step's platform.
+    #[error(transparent)]
+    Emulation(#[from] EmulationError),
+    /// The platform of a step is none that this program knows how to run.
+    #[error("steps for {platform} cannot run on Linux")]
+    Platform {
+        /// The platform.
+        platform: oci::Platform,
+    },
+    /// Files could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// A base layer could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] crate::source::FetchLayerError),
+    /// A base layer could not be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// A layer could not be mounted or a directory not be made in it.
+    #[error(transparent)]
+    Root(#[from] sandbox::rootfs::RootError),
+    /// A user or group could not be looked up.
+    #[error(transparent)]
+    Identity(#[from] sandbox::identity::IdentityError),
+    /// A host name of the step is none.
+    #[error(transparent)]
+    HostName(#[from] sandbox::network::BadHostName),
+    /// The store cannot be written.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A record cannot be written.
+    #[error(transparent)]
+    Record(#[from] store::cache::PutError),
+    /// A layer could not be packed.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// A system call failed that has no better name.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The step asks for something that rbuild cannot do yet.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// What.
+        what: &'static str,
+    },
+}
+
+impl SolveErrorKind {
+    /// Returns the user's next step, where the message alone does not imply it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Step { source, .. } => source.help(),
+            Self::Emulation(error) => error.help(),
+            Self::Fetch(error) => error.help(),
+            Self::Copy(error) => error.help(),
+            Self::Disk(error) => error.help(),
+            Self::Process { .. }
+            | Self::Platform { .. }
+            | Self::Unpack(_)
+            | Self::Root(_)
+            | Self::Identity(_)
+            | Self::HostName(_)
+            | Self::Record(_)
+            | Self::Export(_)
+            | Self::Io { .. }
+            | Self::Unsupported { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What happens during a solve, as it happens.
+//!
+//! Events are how a user watches; they are no log. Whoever receives them must return quickly: they
+//! are called from the threads that do the work.
+
+use graph::VertexId;
+
+/// Receives events.
+pub type Events = dyn Fn(Event<'_>) + Send + Sync;
+
+/// Something that happened to a vertex.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Its inputs are there and work on it begins; its cache key is looked up first.
+    Started {
+        /// The vertex.
+        vertex: VertexId,
+    },
+    /// Its process wrote something. Pieces do not respect lines.
+    Output {
+        /// The vertex.
+        vertex: VertexId,
+        /// Where to.
+        stream: Stream,
+        /// What.
+        bytes: &'a [u8],
+    },
+    /// A blob that it needs is being fetched, or has been.
+    Transfer {
+        /// The vertex.
+        vertex: VertexId,
+        /// What: the blob's digest.
+        what: oci::Digest,
+        /// Bytes that have arrived.
+        current_bytes: u64,
+        /// Bytes in all.
+        total_bytes: u64,
+    },
+    /// No more happens to it.
+    Finished {
+        /// The vertex.
+        vertex: VertexId,
+        /// How it ended.
+        outcome: Outcome<'a>,
+    },
+}
+
+/// Where a process writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+/// How a vertex ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// It was executed.
+    Done,
+    /// An earlier result served.
+    Cached,
+    /// It failed; the build fails with it.
+    Failed {
+        /// Why, in one line.
+        message: &'a str,
+    },
+    /// Another vertex failed, or the user gave up.
+    Canceled,
+}

@@ -1,0 +1,342 @@
+//! Execution: one vertex, from its inputs to its result.
+
+pub(crate) mod copy;
+mod run;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use graph::op::{ContextName, MakeDirectoryOp, Op};
+use graph::{Graph, Vertex, VertexId};
+use oci::{BaseLayer, DiffId, Platform};
+use sandbox::identity::Owner;
+use sandbox::{Architecture, Emulation, RootFs};
+use serde::{Deserialize, Serialize};
+use store::{Kind, LayerDraft, LayerId, Lock};
+use tokio::sync::{OnceCell, Semaphore};
+use tracing::info;
+
+use crate::cache_key::CacheKey;
+use crate::error::SolveErrorKind;
+use crate::event::{Event, Outcome};
+use crate::filesystem::{FileSystem, SolvedLayer};
+use crate::solver::{Caching, Solver};
+use crate::source;
+
+/// Records and locks of results.
+const RESULT: Kind = Kind::new("result");
+
+/// Runs file-system or CPU work off the async threads, inside the caller's span.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
+        Ok(value) => value,
+        Err(failure) => panic::resume_unwind(failure.into_panic()),
+    }
+}
+
+/// The result of a vertex.
+pub(crate) struct Executed {
+    pub(crate) result: FileSystem,
+    pub(crate) outcome: Effort,
+}
+
+/// What it took to get a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    Executed,
+    Reused,
+}
+
+impl From<Effort> for Outcome<'static> {
+    fn from(effort: Effort) -> Self {
+        match effort {
+            Effort::Executed => Self::Done,
+            Effort::Reused => Self::Cached,
+        }
+    }
+}
+
+/// The layer that a key leads to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ResultRecord {
+    layer: LayerId,
+    created: String,
+}
+
+/// What the vertices of one solve share.
+pub(crate) struct Execution {
+    solver: Arc<Solver>,
+    /// One for each step that may run.
+    permits: Semaphore,
+    /// The platforms that any step of the graph runs on.
+    platforms: BTreeSet<Platform>,
+    emulation: OnceCell<Emulation>,
+    /// Base layers that are unpacked, or being so.
+    unpacked: Mutex<HashMap<DiffId, Arc<OnceCell<()>>>>,
+    contexts: BTreeMap<ContextName, OnceCell<Arc<copy::OpenContext>>>,
+}
+
+impl Execution {
+    pub(crate) fn new(solver: Arc<Solver>, graph: &Graph) -> Self {
+        let platforms = graph.vertices.iter().filter_map(|vertex| match &vertex.op {
+            Op::Run(run) => Some(run.platform.clone()),
+            Op::Image(_) | Op::Copy(_) | Op::MakeDirectory(_) => None,
+        });
+        Self {
+            permits: Semaphore::new(solver.jobs.get()),
+            platforms: platforms.collect(),
+            emulation: OnceCell::new(),
+            unpacked: Mutex::default(),
+            contexts: solver
+                .contexts
+                .keys()
+                .map(|name| (name.clone(), OnceCell::new()))
+                .collect(),
+            solver,
+        }
+    }
+
+    pub(crate) fn tell(&self, event: Event<'_>) {
+        (self.solver.events)(event);
+    }
+
+    pub(crate) async fn execute(
+        self: &Arc<Self>,
+        vertex: &Vertex,
+        inputs: BTreeMap<VertexId, FileSystem>,
+    ) -> Result<Executed, SolveErrorKind> {
+        let inputs = Inputs {
+            vertex: vertex.id,
+            file_systems: inputs,
+        };
+        match &vertex.op {
+            // Bases are lazy: their layers are fetched when a step or an output has to read them.
+            Op::Image(image) => Ok(Executed {
+                result: FileSystem::of_base(&image.layers),
+                outcome: Effort::Reused,
+            }),
+            Op::Run(op) => self.run(op, &inputs).await,
+            Op::Copy(op) => self.copy(op, &inputs).await,
+            Op::MakeDirectory(op) => self.make_directory(op, &inputs).await,
+        }
+    }
+
+    async fn make_directory(
+        self: &Arc<Self>,
+        op: &MakeDirectoryOp,
+        inputs: &Inputs,
+    ) -> Result<Executed, SolveErrorKind> {
+        let root = inputs.of(op.root);
+        let key = CacheKey::of_make_directory(op, &root);
+        let op = op.clone();
+        let is_scratch = root.layers().is_empty();
+        self.reuse_or(key, Caching::Reuse, &root, async || {
+            let lowers = self.materialize(inputs.vertex, &root).await?;
+            let draft = self.draft()?;
+            blocking(move || {
+                let handle = sandbox::rootfs::mount(&root_fs(&draft, lowers))?;
+                let owner =
+                    copy::owner(&handle, &op.user, is_scratch)?.unwrap_or(Owner { uid: 0, gid: 0 });
+                sandbox::rootfs::create_dirs(
+                    std::os::fd::AsFd::as_fd(&handle),
+                    op.path.as_ref(),
+                    owner,
+                )?;
+                drop(handle);
+                Ok(draft)
+            })
+            .await
+        })
+        .await
+    }
+
+    /// Returns the layer that is remembered for `key` on top of `root`, or has `make` fill one and
+    /// remembers that. Of several processes that want the same layer, one makes it.
+    async fn reuse_or(
+        self: &Arc<Self>,
+        key: CacheKey,
+        caching: Caching,
+        root: &FileSystem,
+        make: impl AsyncFnOnce() -> Result<LayerDraft, SolveErrorKind>,
+    ) -> Result<Executed, SolveErrorKind> {
+        let executed = |record: ResultRecord, outcome| {
+            let ResultRecord { layer: id, created } = record;
+            Executed {
+                result: root.with(SolvedLayer::Built { id, created }),
+                outcome,
+            }
+        };
+        if let Some(record) = self.remembered(&key, caching) {
+            info!(key = %key.digest(), layer = %record.layer, "hit");
+            return Ok(executed(record, Effort::Reused));
+        }
+        let lock = self.lock(&key).await?;
+        if let Some(record) = self.remembered(&key, caching) {
+            info!(key = %key.digest(), layer = %record.layer, "hit after waiting");
+            return Ok(executed(record, Effort::Reused));
+        }
+        info!(key = %key.digest(), "miss");
+        let permit = self.permits.acquire().await;
+        let draft = make().await?;
+        drop(permit);
+        let execution = Arc::clone(self);
+        let record = blocking(move || {
+            let record = ResultRecord {
+                layer: draft.publish()?,
+                created: execution.solver.now.clone(),
+            };
+            execution
+                .solver
+                .store
+                .records()
+                .put(RESULT, key.digest(), &record)?;
+            drop(lock);
+            Ok::<_, SolveErrorKind>(record)
+        })
+        .await?;
+        Ok(executed(record, Effort::Executed))
+    }
+
+    fn remembered(&self, key: &CacheKey, caching: Caching) -> Option<ResultRecord> {
+        if caching == Caching::Renew {
+            return None;
+        }
+        let record: ResultRecord = self.solver.store.records().get(RESULT, key.digest())?;
+        self.solver
+            .store
+            .layers()
+            .contains(&record.layer)
+            .then_some(record)
+    }
+
+    async fn lock(&self, key: &CacheKey) -> Result<Lock, SolveErrorKind> {
+        if let Some(lock) = self.solver.store.try_lock(RESULT, key.digest())? {
+            return Ok(lock);
+        }
+        info!(key = %key.digest(), "another build is making this, waiting");
+        let (store, key) = (self.solver.store.clone(), *key.digest());
+        Ok(blocking(move || store.lock(RESULT, &key)).await?)
+    }
+
+    fn draft(&self) -> Result<LayerDraft, SolveErrorKind> {
+        Ok(self.solver.store.layers().draft()?)
+    }
+
+    /// Unpacks what of `file_system` is not unpacked; returns its directories, topmost first.
+    async fn materialize(
+        self: &Arc<Self>,
+        vertex: VertexId,
+        file_system: &FileSystem,
+    ) -> Result<Vec<PathBuf>, SolveErrorKind> {
+        let mut unpacking = tokio::task::JoinSet::new();
+        for layer in file_system.layers() {
+            if let SolvedLayer::Base(layer) = layer {
+                let (execution, layer) = (Arc::clone(self), Arc::clone(layer));
+                unpacking.spawn(async move { execution.unpack(vertex, layer).await });
+            }
+        }
+        while let Some(unpacked) = unpacking.join_next().await {
+            match unpacked {
+                Ok(result) => result?,
+                Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
+                Err(_) => {}
+            }
+        }
+        let layers = self.solver.store.layers();
+        Ok(file_system
+            .layers()
+            .iter()
+            .rev()
+            .map(|layer| layers.path(&layer.id()))
+            .collect())
+    }
+
+    async fn unpack(
+        self: &Arc<Self>,
+        vertex: VertexId,
+        layer: Arc<BaseLayer>,
+    ) -> Result<(), SolveErrorKind> {
+        if self
+            .solver
+            .store
+            .layers()
+            .contains(&LayerId::of_diff_id(&layer.diff_id))
+        {
+            return Ok(());
+        }
+        let cell = {
+            let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(unpacked.entry(layer.diff_id).or_default())
+        };
+        cell.get_or_try_init(async || {
+            let Solver {
+                store,
+                client,
+                events,
+                ..
+            } = &*self.solver;
+            let (events, total_bytes) = (Arc::clone(events), layer.descriptor.size);
+            source::fetch(store, client, &layer, move |what, current_bytes| {
+                events(Event::Transfer {
+                    vertex,
+                    what,
+                    current_bytes,
+                    total_bytes,
+                });
+            })
+            .await?;
+            let store = store.clone();
+            blocking(move || store.layers().unpack(&layer)).await?;
+            Ok(())
+        })
+        .await
+        .copied()
+    }
+
+    /// Makes sure that every platform of the graph can run: all of them before the first step, so
+    /// that a missing emulator is not found out after half an hour.
+    async fn emulate(&self) -> Result<(), SolveErrorKind> {
+        self.emulation
+            .get_or_try_init(async || {
+                let mut wanted = BTreeSet::new();
+                for platform in &self.platforms {
+                    let architecture = platform.architecture.parse::<Architecture>().ok();
+                    let known = architecture.filter(|_| platform.os == "linux");
+                    wanted.insert(known.ok_or_else(|| SolveErrorKind::Platform {
+                        platform: platform.clone(),
+                    })?);
+                }
+                let wanted: Vec<Architecture> = wanted.into_iter().collect();
+                let emulators = self.solver.emulators.clone();
+                Ok(blocking(move || Emulation::prepare(&wanted, &emulators)).await?)
+            })
+            .await
+            .map(|_| ())
+    }
+}
+
+/// The results that a vertex reads.
+pub(crate) struct Inputs {
+    vertex: VertexId,
+    file_systems: BTreeMap<VertexId, FileSystem>,
+}
+
+impl Inputs {
+    /// Returns the result of an input; the empty file system for `None`.
+    fn of(&self, input: Option<VertexId>) -> FileSystem {
+        input
+            .and_then(|id| self.file_systems.get(&id).cloned())
+            .unwrap_or_default()
+    }
+}
+
+fn root_fs(draft: &LayerDraft, lowers: Vec<PathBuf>) -> RootFs {
+    RootFs {
+        lowers,
+        upper: draft.fs().to_owned(),
+        work: draft.work().to_owned(),
+    }
+}

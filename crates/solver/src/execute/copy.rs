@@ -1,0 +1,526 @@
+//! COPY and ADD: files put into a file system.
+//!
+//! ```text
+//! items ─► select: every entry ─► digest ─► key ─► hit: that layer
+//!                     │                     └ miss: place onto the mounted root
+//!                     └────────────────────────────►┘
+//! ```
+//!
+//! What is copied out of another vertex is found without a look at its files when that vertex is
+//! the same as before: the digest of a selection is remembered.
+
+mod digest;
+mod mode;
+mod place;
+mod select;
+mod tree;
+mod xattr;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use graph::ignore::Patterns;
+use graph::op::{ContextName, CopyItem, CopyOp, Placement, Tree, Unpack};
+use oci::Digest;
+use rustix::fs::{FileType, OFlags};
+use sandbox::identity::Owner;
+use serde::Serialize;
+use store::Kind;
+use store::layer::apply::{self, ExtractOptions, Limits};
+use store::layer::{UnpackError, compress};
+
+use self::mode::ModeChange;
+use self::place::Destination;
+use self::select::{Owners, Selected, SelectedKind, Source};
+use self::tree::Root;
+use super::{Executed, Execution, Inputs, blocking, root_fs};
+use crate::cache_key::{CacheKey, KeyHasher};
+use crate::error::SolveErrorKind;
+use crate::filesystem::FileSystem;
+
+pub use self::mode::ModeError;
+pub use self::place::PlaceError;
+pub use self::select::SelectError;
+
+/// Records of the digests of selections.
+const SELECTION: Kind = Kind::new("selection");
+
+/// Why files could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A source is missing or cannot be read.
+    #[error("failed to compute cache key: failed to calculate checksum of {tree}: {source}")]
+    Select {
+        /// Which tree it was looked for in.
+        tree: String,
+        /// What is wrong.
+        source: SelectError,
+        /// Whether it is there, but kept out by an ignore file.
+        ignored: bool,
+    },
+    /// A file cannot be put where it should be.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// `--chmod` is no mode.
+    #[error(transparent)]
+    Mode(#[from] ModeError),
+    /// `--chown` names somebody, and there is no file system to look the name up in.
+    #[error("invalid user index: -1")]
+    NoAccounts,
+    /// An archive cannot be unpacked.
+    #[error("unpacking {}: {source}", path.display())]
+    Unpack {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: UnpackError,
+    },
+    /// A directory that the user offers cannot be opened.
+    #[error("{}: {source}", path.display())]
+    Context {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A directory is referred to that the user does not offer.
+    #[error("the build has no context {name:?}")]
+    NoContext {
+        /// Its name.
+        name: ContextName,
+    },
+}
+
+impl CopyError {
+    /// Returns the user's next step, where the message alone does not imply it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Select { ignored: true, .. } => Some(
+                "the file is there, but .dockerignore keeps it out of the build context".to_owned(),
+            ),
+            Self::NoAccounts => {
+                Some("use numeric ids: there is no /etc/passwd to look the name up in".to_owned())
+            }
+            Self::Select { .. }
+            | Self::Place(_)
+            | Self::Mode(_)
+            | Self::Unpack { .. }
+            | Self::Context { .. }
+            | Self::NoContext { .. } => None,
+        }
+    }
+}
+
+/// What is taken out of a tree.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Request {
+    pub(super) path: String,
+    pub(super) parents: bool,
+    pub(super) exclude: Vec<String>,
+}
+
+/// A directory of the user, opened once for the whole build.
+pub(crate) struct OpenContext {
+    root: Root,
+    ignored: Patterns,
+}
+
+/// A tree that files can be selected from.
+enum OpenTree {
+    Empty,
+    Context(Arc<OpenContext>),
+    FileSystem(Root),
+}
+
+/// An item whose files are known.
+enum Found {
+    Files {
+        tree: Arc<OpenTree>,
+        selected: Vec<Selected>,
+    },
+    /// Only the digest is known, from an earlier build.
+    Remembered {
+        tree: Tree,
+        request: Request,
+    },
+    Inline {
+        name: String,
+        content: String,
+    },
+}
+
+impl Execution {
+    pub(super) async fn copy(
+        self: &Arc<Self>,
+        op: &CopyOp,
+        inputs: &Inputs,
+    ) -> Result<Executed, SolveErrorKind> {
+        let root = inputs.of(op.root);
+        let mut found = Vec::new();
+        let mut digests = Vec::new();
+        for item in &op.items {
+            let (item, digest) = self.find(op, item, inputs).await?;
+            found.push(item);
+            digests.push(digest);
+        }
+        let below = match op.placement {
+            Placement::Into => root.clone(),
+            Placement::Over => FileSystem::default(),
+        };
+        let key = CacheKey::of_copy(op, &below, &digests);
+        self.reuse_or(key, self.solver.caching, &root, async || {
+            let mut items = Vec::new();
+            for item in found {
+                items.push(self.select_remembered(item, inputs).await?);
+            }
+            let lowers = self.materialize(inputs.vertex, &below).await?;
+            let draft = self.draft()?;
+            let op = op.clone();
+            let is_scratch = below.layers().is_empty();
+            blocking(move || {
+                let handle = sandbox::rootfs::mount(&root_fs(&draft, lowers))?;
+                place_all(&op, items, handle, is_scratch)?;
+                Ok(draft)
+            })
+            .await
+        })
+        .await
+    }
+
+    /// Finds what an item means and the digest of it.
+    async fn find(
+        self: &Arc<Self>,
+        op: &CopyOp,
+        item: &CopyItem,
+        inputs: &Inputs,
+    ) -> Result<(Found, Digest), SolveErrorKind> {
+        match item {
+            CopyItem::Inline { name, content } => {
+                let mut key = KeyHasher::new("inline");
+                key.feed_bytes(name.as_bytes());
+                key.feed_bytes(content.as_bytes());
+                Ok((
+                    Found::Inline {
+                        name: name.clone(),
+                        content: content.clone(),
+                    },
+                    key.digest(),
+                ))
+            }
+            CopyItem::Url { .. } => Err(SolveErrorKind::Unsupported {
+                what: "ADD of a URL",
+            }),
+            CopyItem::Path { tree, path } => {
+                let request = Request {
+                    path: path.clone(),
+                    parents: op.parents,
+                    exclude: op.exclude.clone(),
+                };
+                if let Some(digest) = self.remembered_selection(tree, &request, inputs) {
+                    return Ok((
+                        Found::Remembered {
+                            tree: tree.clone(),
+                            request,
+                        },
+                        digest,
+                    ));
+                }
+                let (tree, selected, digest) = self.select(tree, &request, inputs).await?;
+                Ok((Found::Files { tree, selected }, digest))
+            }
+        }
+    }
+
+    /// Returns the digest of what `request` takes out of `tree`.
+    pub(super) async fn digest_of_tree(
+        self: &Arc<Self>,
+        tree: &Tree,
+        request: &Request,
+        inputs: &Inputs,
+    ) -> Result<Digest, SolveErrorKind> {
+        match self.remembered_selection(tree, request, inputs) {
+            Some(digest) => Ok(digest),
+            None => Ok(self.select(tree, request, inputs).await?.2),
+        }
+    }
+
+    /// The digest of a selection from an immutable tree that was made before.
+    fn remembered_selection(
+        &self,
+        tree: &Tree,
+        request: &Request,
+        inputs: &Inputs,
+    ) -> Option<Digest> {
+        let Tree::Vertex(id) = tree else { return None };
+        let key = CacheKey::of_selection(&inputs.of(Some(*id)), request);
+        self.solver.store.records().get(SELECTION, key.digest())
+    }
+
+    /// Selects files and computes their digest.
+    async fn select(
+        self: &Arc<Self>,
+        tree: &Tree,
+        request: &Request,
+        inputs: &Inputs,
+    ) -> Result<(Arc<OpenTree>, Vec<Selected>, Digest), SolveErrorKind> {
+        let open = Arc::new(self.open(tree, inputs).await?);
+        let (shared, threads) = (Arc::clone(&open), self.solver.jobs);
+        let asked = request.clone();
+        let (selected, digest) = blocking(move || {
+            let selected = shared.select(&asked)?;
+            let digest = match shared.root() {
+                Some(root) => digest::digest(root, &selected, threads),
+                None => Ok(KeyHasher::new("empty").digest()),
+            };
+            let digest = digest.map_err(|source| shared.select_error(source, &asked))?;
+            Ok::<_, CopyError>((selected, digest))
+        })
+        .await?;
+        if let Tree::Vertex(id) = tree {
+            let key = CacheKey::of_selection(&inputs.of(Some(*id)), request);
+            self.solver
+                .store
+                .records()
+                .put(SELECTION, key.digest(), &digest)?;
+        }
+        Ok((open, selected, digest))
+    }
+
+    async fn select_remembered(
+        self: &Arc<Self>,
+        found: Found,
+        inputs: &Inputs,
+    ) -> Result<Found, SolveErrorKind> {
+        let Found::Remembered { tree, request } = found else {
+            return Ok(found);
+        };
+        let tree = Arc::new(self.open(&tree, inputs).await?);
+        let shared = Arc::clone(&tree);
+        let selected = blocking(move || shared.select(&request)).await?;
+        Ok(Found::Files { tree, selected })
+    }
+
+    async fn open(
+        self: &Arc<Self>,
+        tree: &Tree,
+        inputs: &Inputs,
+    ) -> Result<OpenTree, SolveErrorKind> {
+        match tree {
+            Tree::Empty => Ok(OpenTree::Empty),
+            Tree::Context(name) => Ok(OpenTree::Context(self.open_context(name).await?)),
+            Tree::Vertex(id) => {
+                let file_system = inputs.of(Some(*id));
+                if file_system.layers().is_empty() {
+                    return Ok(OpenTree::Empty);
+                }
+                let layers = self.materialize(inputs.vertex, &file_system).await?;
+                let handle = blocking(move || {
+                    sandbox::rootfs::mount_read_only(&sandbox::Tree::Layers(layers))
+                })
+                .await?;
+                Ok(OpenTree::FileSystem(Root::new(handle)))
+            }
+        }
+    }
+
+    async fn open_context(&self, name: &ContextName) -> Result<Arc<OpenContext>, CopyError> {
+        let (Some(cell), Some(context)) = (self.contexts.get(name), self.solver.contexts.get(name))
+        else {
+            return Err(CopyError::NoContext { name: name.clone() });
+        };
+        let open = cell
+            .get_or_try_init(async || {
+                let root =
+                    Root::open_host(&context.directory).map_err(|source| CopyError::Context {
+                        path: context.directory.clone(),
+                        source,
+                    })?;
+                Ok::<_, CopyError>(Arc::new(OpenContext {
+                    root,
+                    ignored: context.ignored.clone(),
+                }))
+            })
+            .await?;
+        Ok(Arc::clone(open))
+    }
+}
+
+impl OpenTree {
+    fn root(&self) -> Option<&Root> {
+        match self {
+            Self::Empty => None,
+            Self::Context(context) => Some(&context.root),
+            Self::FileSystem(root) => Some(root),
+        }
+    }
+
+    fn owners(&self) -> Owners {
+        match self {
+            Self::Empty | Self::Context(_) => Owners::Root,
+            Self::FileSystem(_) => Owners::Kept,
+        }
+    }
+
+    fn ignored(&self) -> Option<&Patterns> {
+        match self {
+            Self::Context(context) if !context.ignored.is_empty() => Some(&context.ignored),
+            Self::Context(_) | Self::Empty | Self::FileSystem(_) => None,
+        }
+    }
+
+    fn select(&self, request: &Request) -> Result<Vec<Selected>, CopyError> {
+        self.try_select(request, self.ignored())
+            .map_err(|source| self.select_error(source, request))
+    }
+
+    fn try_select(
+        &self,
+        request: &Request,
+        ignored: Option<&Patterns>,
+    ) -> Result<Vec<Selected>, SelectError> {
+        let Some(root) = self.root() else {
+            let path = Path::new("/").join(&request.path);
+            return Err(SelectError::NotFound { path });
+        };
+        let exclude = match request.exclude.as_slice() {
+            [] => None,
+            patterns => Some(Patterns::new(patterns)?),
+        };
+        let source = Source {
+            root,
+            ignored,
+            owners: self.owners(),
+        };
+        source.select(&select::Request {
+            path: &request.path,
+            parents: request.parents,
+            exclude: exclude.as_ref(),
+        })
+    }
+
+    fn select_error(&self, source: SelectError, request: &Request) -> CopyError {
+        let tree = match self {
+            Self::Empty => "an empty file system",
+            Self::Context(_) => "the build context",
+            Self::FileSystem(_) => "the stage",
+        };
+        let ignored = matches!(source, SelectError::NotFound { .. })
+            && self.ignored().is_some()
+            && self.try_select(request, None).is_ok();
+        CopyError::Select {
+            tree: tree.to_owned(),
+            source,
+            ignored,
+        }
+    }
+}
+
+/// Puts all items onto the file system behind `handle`. Blocks.
+fn place_all(
+    op: &CopyOp,
+    items: Vec<Found>,
+    handle: OwnedFd,
+    is_scratch: bool,
+) -> Result<(), SolveErrorKind> {
+    let owner = match &op.chown {
+        Some(text) => owner(&handle, text, is_scratch)?,
+        None => None,
+    };
+    let mode: Option<ModeChange> = op
+        .chmod
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(CopyError::from)?;
+    let root = Root::new(handle);
+    for item in items {
+        // Resolved for each item: an earlier one may have made the directory.
+        let destination = Destination::new(&root, &op.destination, owner, mode.as_ref())
+            .map_err(CopyError::from)?;
+        match item {
+            Found::Files { tree, selected } => {
+                let Some(source) = tree.root() else { continue };
+                for selected in &selected {
+                    place(op, source, tree.owners(), selected, &destination, owner)?;
+                }
+            }
+            Found::Inline { name, content } => {
+                destination
+                    .place_inline(&name, &content)
+                    .map_err(CopyError::from)?;
+            }
+            Found::Remembered { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+fn place(
+    op: &CopyOp,
+    source: &Root,
+    owners: Owners,
+    selected: &Selected,
+    destination: &Destination<'_>,
+    owner: Option<Owner>,
+) -> Result<(), CopyError> {
+    if let (Unpack::LocalArchives | Unpack::AllArchives, SelectedKind::File { .. }) =
+        (op.unpack, &selected.kind)
+    {
+        for entry in &selected.entries {
+            if entry.meta.kind != FileType::RegularFile {
+                continue;
+            }
+            let path = Path::new("/").join(entry.path.as_path());
+            let context_error = |source| CopyError::Context {
+                path: path.clone(),
+                source,
+            };
+            let open = || {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+                source
+                    .open(&entry.path, flags)
+                    .map(File::from)
+                    .map_err(context_error)
+            };
+            if !compress::is_archive(open()?).map_err(context_error)? {
+                continue;
+            }
+            let directory = destination.open_as_directory()?;
+            let options = ExtractOptions {
+                owner: owner.map(|owner| (owner.uid, owner.gid)),
+                limits: Limits::STANDARD,
+            };
+            return apply::extract(open()?, directory.as_fd(), Path::new("."), &options)
+                .map_err(|source| CopyError::Unpack { path, source });
+        }
+    }
+    Ok(destination.place(source, owners, selected)?)
+}
+
+/// Reads an owner as `--chown` does (`dockerfile.md` §13.5); `None` for no text.
+///
+/// # Errors
+///
+/// A name on a file system that has no files to look it up in, or account files that are no files.
+pub(super) fn owner(
+    root: &OwnedFd,
+    text: &str,
+    is_scratch: bool,
+) -> Result<Option<Owner>, SolveErrorKind> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let needs_no_file = |part: &str| {
+        part.is_empty() || part == "root" || part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if is_scratch && !text.split(':').all(needs_no_file) {
+        return Err(CopyError::NoAccounts.into());
+    }
+    Ok(Some(sandbox::identity::resolve_owner(root.as_fd(), text)?))
+}
+
+#[cfg(test)]
+mod tests;

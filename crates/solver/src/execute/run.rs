@@ -1,0 +1,383 @@
+//! RUN: a process in a file system; what it changed is the result.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use graph::VertexId;
+use graph::op::{
+    self, CopyItem, CopyOp, MountKind, NetworkMode, Placement, RunOp, SecurityMode, Tree, Unpack,
+};
+use oci::Digest;
+use rustix::event::{PollFd, PollFlags, poll};
+use sandbox::{Bind, Killer, MountSource, Network, Stdio, Step, StepSpec, StepStatus};
+use store::{LayerDraft, Scratch};
+
+use super::copy::Request;
+use super::{Executed, Execution, Inputs, blocking, root_fs};
+use crate::cache_key::{CacheKey, KeyHasher};
+use crate::error::SolveErrorKind;
+use crate::event::{Event, Stream};
+use crate::filesystem::FileSystem;
+
+/// What everybody gives to steps as `/dev/shm`.
+const SHM_SIZE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Where a script with an interpreter line is put.
+const SCRIPT_DIRECTORY: &str = "/dev/pipes";
+
+impl Execution {
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        op: &RunOp,
+        inputs: &Inputs,
+    ) -> Result<Executed, SolveErrorKind> {
+        let root = inputs.of(op.root);
+        let mut sources = Vec::new();
+        for mount in &op.mounts {
+            if let MountKind::Bind { tree, source, .. } | MountKind::Cache { tree, source, .. } =
+                &mount.kind
+            {
+                sources.push(self.digest_of_mount(tree, source, inputs).await?);
+            }
+        }
+        let key = CacheKey::of_run(op, &root, &sources);
+        self.reuse_or(key, self.solver.caching, &root, async || {
+            self.emulate().await?;
+            let lowers = self.materialize(inputs.vertex, &root).await?;
+            let draft = self.draft()?;
+            let (mounts, scratch) = self.mounts(op, inputs).await?;
+            let spec = spec(op, root_fs(&draft, lowers), mounts)?;
+            self.run_step(inputs.vertex, spec, draft, scratch).await
+        })
+        .await
+    }
+
+    /// Runs a step to its end. Dropping the future kills it.
+    async fn run_step(
+        self: &Arc<Self>,
+        vertex: VertexId,
+        spec: StepSpec,
+        draft: LayerDraft,
+        scratch: Vec<Scratch>,
+    ) -> Result<LayerDraft, SolveErrorKind> {
+        let leash = Leash::default();
+        let (execution, collar) = (Arc::clone(self), leash.collar());
+        blocking(move || {
+            let status = execution.supervise(vertex, &spec, &collar)?;
+            drop(scratch);
+            match status {
+                StepStatus::Exited(0) => Ok(draft),
+                StepStatus::Exited(_) | StepStatus::Signalled(_) => Err(SolveErrorKind::Process {
+                    command: quoted(&spec.argv),
+                    status,
+                }),
+            }
+        })
+        .await
+    }
+
+    /// Starts the step, hands on what it writes and waits for its end. Blocks.
+    fn supervise(
+        &self,
+        vertex: VertexId,
+        spec: &StepSpec,
+        collar: &Collar,
+    ) -> Result<StepStatus, SolveErrorKind> {
+        let step_error = |source| SolveErrorKind::Step {
+            command: quoted(&spec.argv),
+            source,
+        };
+        let io_error = |source: rustix::io::Errno| SolveErrorKind::Io {
+            doing: "reading what the step writes",
+            source: source.into(),
+        };
+        let flags = rustix::pipe::PipeFlags::CLOEXEC;
+        let (stdout, stdout_of_step) = rustix::pipe::pipe_with(flags).map_err(io_error)?;
+        let (stderr, stderr_of_step) = rustix::pipe::pipe_with(flags).map_err(io_error)?;
+        let stdio = Stdio {
+            stdin: None,
+            stdout: stdout_of_step,
+            stderr: stderr_of_step,
+        };
+        let step: Step = sandbox::spawn(spec, stdio).map_err(step_error)?;
+        collar.begin(step.killer());
+        let pipes = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)];
+        forward(pipes, |stream, bytes| {
+            self.tell(Event::Output {
+                vertex,
+                stream,
+                bytes,
+            })
+        })
+        .map_err(io_error)?;
+        step.wait().map_err(step_error)
+    }
+
+    /// The digest of what a mount shows at first.
+    async fn digest_of_mount(
+        self: &Arc<Self>,
+        tree: &Tree,
+        source: &str,
+        inputs: &Inputs,
+    ) -> Result<Digest, SolveErrorKind> {
+        match tree {
+            Tree::Empty => Ok(KeyHasher::new("empty").digest()),
+            Tree::Vertex(_) | Tree::Context(_) => {
+                let request = Request {
+                    path: source.trim_start_matches('/').to_owned(),
+                    ..Request::default()
+                };
+                self.digest_of_tree(tree, &request, inputs).await
+            }
+        }
+    }
+
+    /// Where the files are that a mount shows.
+    ///
+    /// Those of a context are copied first: the step must not see what the ignore file keeps out,
+    /// nor who owns the files on this machine.
+    async fn tree_of_mount(
+        self: &Arc<Self>,
+        tree: &Tree,
+        source: &str,
+        inputs: &Inputs,
+    ) -> Result<sandbox::Tree, SolveErrorKind> {
+        let file_system = match tree {
+            Tree::Empty => FileSystem::default(),
+            Tree::Vertex(id) => inputs.of(Some(*id)),
+            Tree::Context(_) => {
+                let path = source.trim_start_matches('/').to_owned();
+                let copy = CopyOp {
+                    root: None,
+                    items: vec![CopyItem::Path {
+                        tree: tree.clone(),
+                        path,
+                    }],
+                    destination: source.to_owned(),
+                    chown: None,
+                    chmod: None,
+                    placement: Placement::Over,
+                    parents: false,
+                    exclude: Vec::new(),
+                    unpack: Unpack::Never,
+                };
+                // Boxed, because a copy could in turn want what a step makes.
+                Box::pin(self.copy(&copy, inputs)).await?.result
+            }
+        };
+        Ok(sandbox::Tree::Layers(
+            self.materialize(inputs.vertex, &file_system).await?,
+        ))
+    }
+
+    /// What is mounted for the length of the step, and directories to remove after it.
+    async fn mounts(
+        self: &Arc<Self>,
+        op: &RunOp,
+        inputs: &Inputs,
+    ) -> Result<(Vec<sandbox::Mount>, Vec<Scratch>), SolveErrorKind> {
+        let mut mounts = Vec::new();
+        let mut scratch = Vec::new();
+        for op::Mount { target, kind } in &op.mounts {
+            let source = match kind {
+                MountKind::Tmpfs { size_bytes } => MountSource::Tmpfs {
+                    size_bytes: *size_bytes,
+                    mode: 0o1777,
+                },
+                MountKind::Bind {
+                    tree,
+                    source,
+                    access,
+                } => {
+                    let access = match access {
+                        op::Access::ReadOnly => sandbox::Access::ReadOnly,
+                        op::Access::ReadWrite => {
+                            let directory = self.solver.store.scratch()?;
+                            let discard = directory.path().to_owned();
+                            scratch.push(directory);
+                            sandbox::Access::Discard { scratch: discard }
+                        }
+                    };
+                    let tree = self.tree_of_mount(tree, source, inputs).await?;
+                    MountSource::Bind(Bind {
+                        tree,
+                        path: PathBuf::from(source),
+                        access,
+                    })
+                }
+                MountKind::Cache { .. } => return Err(unsupported("RUN --mount=type=cache")),
+                MountKind::Secret(_) => return Err(unsupported("RUN --mount=type=secret")),
+                MountKind::Ssh { .. } => return Err(unsupported("RUN --mount=type=ssh")),
+            };
+            mounts.push(sandbox::Mount {
+                target: PathBuf::from(target),
+                source,
+            });
+        }
+        if let Some(script) = &op.script {
+            mounts.push(sandbox::Mount {
+                target: PathBuf::from(SCRIPT_DIRECTORY).join(&script.name),
+                source: MountSource::File {
+                    contents: script.content.clone().into_bytes(),
+                    mode: 0o755,
+                    uid: 0,
+                    gid: 0,
+                },
+            });
+        }
+        Ok((mounts, scratch))
+    }
+}
+
+fn unsupported(what: &'static str) -> SolveErrorKind {
+    SolveErrorKind::Unsupported { what }
+}
+
+fn spec(
+    op: &RunOp,
+    root: sandbox::RootFs,
+    mounts: Vec<sandbox::Mount>,
+) -> Result<StepSpec, SolveErrorKind> {
+    if op.security == SecurityMode::Insecure {
+        return Err(unsupported("RUN --security=insecure"));
+    }
+    let network = match op.network {
+        NetworkMode::Default | NetworkMode::Host => Network::Host,
+        NetworkMode::None => Network::None,
+    };
+    let mut env = op.env.clone();
+    for (name, value) in &op.proxy_env {
+        env.retain(|(known, _)| known != name);
+        env.push((name.clone(), value.clone()));
+    }
+    Ok(StepSpec {
+        root,
+        mounts,
+        argv: op.argv.clone(),
+        env,
+        cwd: PathBuf::from(&op.cwd),
+        user: op.user.clone(),
+        hostname: op.hostname.clone(),
+        hosts: sandbox::network::hosts(&op.hostname, &[])?,
+        resolv_conf: sandbox::network::resolv_conf(network).map_err(|source| {
+            SolveErrorKind::Io {
+                doing: "reading the host's resolv.conf",
+                source,
+            }
+        })?,
+        network,
+        shm_size_bytes: SHM_SIZE_BYTES,
+        limits: Vec::new(),
+    })
+}
+
+/// Reads from both pipes until both are at their end, in the order in which bytes arrive.
+fn forward(
+    pipes: [(OwnedFd, Stream); 2],
+    hand_on: impl Fn(Stream, &[u8]),
+) -> rustix::io::Result<()> {
+    let mut open: Vec<(OwnedFd, Stream)> = pipes.into();
+    let mut buffer = vec![0; 64 * 1024];
+    while !open.is_empty() {
+        let mut waiting: Vec<PollFd<'_>> = open
+            .iter()
+            .map(|(pipe, _)| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN))
+            .collect();
+        match poll(&mut waiting, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+        let ready: Vec<bool> = waiting
+            .iter()
+            .map(|pipe| !pipe.revents().is_empty())
+            .collect();
+        let mut at_end = vec![false; open.len()];
+        for (index, (pipe, stream)) in open.iter().enumerate().filter(|(index, _)| ready[*index]) {
+            match rustix::io::read(pipe, &mut *buffer) {
+                Ok(0) => at_end[index] = true,
+                Ok(length) => hand_on(*stream, &buffer[..length]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut at_end = at_end.into_iter();
+        open.retain(|_| !at_end.next().unwrap_or(false));
+    }
+    Ok(())
+}
+
+/// The command line as messages show it: joined by blanks, in double quotes with Go's escapes.
+fn quoted(argv: &[String]) -> String {
+    let mut text = String::from("\"");
+    for c in argv.join(" ").chars() {
+        match c {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '\t' => text.push_str("\\t"),
+            '\r' => text.push_str("\\r"),
+            c if c.is_control() => text.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// What a thread that waits for a step shares with the future that wants it.
+#[derive(Default)]
+enum Life {
+    /// It has not started.
+    #[default]
+    Wanted,
+    Running(Killer),
+    /// Nobody wants it any more.
+    Unwanted,
+}
+
+/// The future's end of a step's life: dropping it kills the step.
+#[derive(Default)]
+struct Leash(Arc<Mutex<Life>>);
+
+impl Leash {
+    /// Returns the other end, for the thread that starts the step.
+    fn collar(&self) -> Collar {
+        Collar(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        let mut life = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Life::Running(killer) = std::mem::replace(&mut *life, Life::Unwanted) {
+            // Without effect on a step that has ended by itself.
+            killer.kill();
+        }
+    }
+}
+
+/// The thread's end.
+struct Collar(Arc<Mutex<Life>>);
+
+impl Collar {
+    /// The step has started; it is killed at once if nobody wants it any more.
+    fn begin(&self, killer: Killer) {
+        let mut life = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *life {
+            Life::Unwanted => killer.kill(),
+            Life::Wanted | Life::Running(_) => *life = Life::Running(killer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_are_quoted_as_go_does() {
+        let argv = ["/bin/sh", "-c", "echo \"a\\b\"\n\u{1}"].map(str::to_owned);
+        assert_eq!(quoted(&argv), r#""/bin/sh -c echo \"a\\b\"\n\x01""#);
+    }
+}

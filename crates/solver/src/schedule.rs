@@ -1,0 +1,188 @@
+//! Scheduling: everything that is ready runs at once; the first failure ends it all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use graph::{Graph, Vertex, VertexId};
+use tokio::task::JoinSet;
+use tracing::{Instrument, info_span};
+
+use crate::error::{SolveError, SolveErrorKind};
+use crate::event::{Event, Outcome};
+use crate::execute::{Executed, Execution};
+use crate::filesystem::FileSystem;
+use crate::solver::{Solution, Solver};
+
+/// Where a vertex stands.
+enum State {
+    /// So many of its inputs are not done.
+    Blocked { missing: usize },
+    /// It is being looked up or executed.
+    Running,
+    /// It has a result.
+    Done { result: FileSystem },
+}
+
+/// The end of a vertex's work.
+struct Finished {
+    vertex: VertexId,
+    result: Result<Executed, SolveErrorKind>,
+}
+
+struct Schedule<'a> {
+    graph: &'a Graph,
+    execution: Arc<Execution>,
+    vertices: BTreeMap<VertexId, &'a Vertex>,
+    dependents: BTreeMap<VertexId, Vec<VertexId>>,
+    states: BTreeMap<VertexId, State>,
+    running: JoinSet<Finished>,
+}
+
+impl Solver {
+    /// Does everything that the vertices of `graph` stand for, as far as it is not done already.
+    ///
+    /// Needs the namespaces of [`sandbox::enter`]. Dropping the future kills all steps.
+    ///
+    /// # Errors
+    ///
+    /// The first vertex that failed; the others are cancelled.
+    pub async fn solve(self: &Arc<Self>, graph: &Graph) -> Result<Solution, SolveError> {
+        let mut schedule = Schedule::new(graph, Arc::new(Execution::new(Arc::clone(self), graph)));
+        let ready: Vec<VertexId> = graph
+            .vertices
+            .iter()
+            .filter(|vertex| vertex.op.inputs().is_empty())
+            .map(|vertex| vertex.id)
+            .collect();
+        for vertex in ready {
+            schedule.start(vertex);
+        }
+        while let Some(joined) = schedule.running.join_next().await {
+            let Finished { vertex, result } = match joined {
+                Ok(finished) => finished,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // Nobody but `fail` aborts, and it does not come back here.
+                Err(_) => continue,
+            };
+            match result {
+                Ok(executed) => schedule.finish(vertex, executed),
+                Err(kind) => return Err(schedule.fail(vertex, kind).await),
+            }
+        }
+        Ok(schedule.into_solution())
+    }
+}
+
+impl<'a> Schedule<'a> {
+    fn new(graph: &'a Graph, execution: Arc<Execution>) -> Self {
+        let mut dependents: BTreeMap<VertexId, Vec<VertexId>> = BTreeMap::new();
+        let mut states = BTreeMap::new();
+        for vertex in &graph.vertices {
+            let inputs = vertex.op.inputs();
+            states.insert(
+                vertex.id,
+                State::Blocked {
+                    missing: inputs.len(),
+                },
+            );
+            for input in inputs {
+                dependents.entry(input).or_default().push(vertex.id);
+            }
+        }
+        Self {
+            graph,
+            execution,
+            vertices: graph.by_id(),
+            dependents,
+            states,
+            running: JoinSet::new(),
+        }
+    }
+
+    fn start(&mut self, id: VertexId) {
+        let Some(&vertex) = self.vertices.get(&id) else {
+            return;
+        };
+        let inputs = vertex
+            .op
+            .inputs()
+            .into_iter()
+            .filter_map(|input| match self.states.get(&input) {
+                Some(State::Done { result }) => Some((input, result.clone())),
+                Some(State::Blocked { .. } | State::Running) | None => None,
+            })
+            .collect();
+        self.states.insert(id, State::Running);
+        let execution = Arc::clone(&self.execution);
+        let vertex = vertex.clone();
+        let span = info_span!("vertex", id = %vertex.id, name = %vertex.name);
+        self.running.spawn(
+            async move {
+                execution.tell(Event::Started { vertex: id });
+                let result = execution.execute(&vertex, inputs).await;
+                Finished { vertex: id, result }
+            }
+            .instrument(span),
+        );
+    }
+
+    fn finish(&mut self, id: VertexId, Executed { result, outcome }: Executed) {
+        self.execution.tell(Event::Finished {
+            vertex: id,
+            outcome: outcome.into(),
+        });
+        self.states.insert(id, State::Done { result });
+        for dependent in self.dependents.get(&id).cloned().unwrap_or_default() {
+            let Some(State::Blocked { missing }) = self.states.get_mut(&dependent) else {
+                continue;
+            };
+            *missing -= 1;
+            if *missing == 0 {
+                self.start(dependent);
+            }
+        }
+    }
+
+    /// Cancels what runs, and returns the error that the build ends with.
+    async fn fail(mut self, id: VertexId, kind: SolveErrorKind) -> SolveError {
+        let message = kind.to_string();
+        let outcome = Outcome::Failed { message: &message };
+        self.execution.tell(Event::Finished {
+            vertex: id,
+            outcome,
+        });
+        self.running.shutdown().await;
+        for vertex in &self.graph.vertices {
+            if vertex.id != id && matches!(self.states.get(&vertex.id), Some(State::Running)) {
+                self.execution.tell(Event::Finished {
+                    vertex: vertex.id,
+                    outcome: Outcome::Canceled,
+                });
+            }
+        }
+        let (name, span) = self
+            .vertices
+            .get(&id)
+            .map_or_else(Default::default, |vertex| {
+                (vertex.name.clone(), vertex.span)
+            });
+        SolveError {
+            vertex: id,
+            name,
+            span,
+            kind,
+        }
+    }
+
+    fn into_solution(self) -> Solution {
+        let results = self
+            .states
+            .into_iter()
+            .filter_map(|(id, state)| match state {
+                State::Done { result } => Some((id, result)),
+                State::Blocked { .. } | State::Running => None,
+            })
+            .collect();
+        Solution { results }
+    }
+}
