@@ -1,9 +1,19 @@
 //! The client: what all operations share.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use oci::{Document, ImageSource};
+use reqwest::StatusCode;
+use tokio::sync::OnceCell;
+
+use crate::auth::Authenticator;
 use crate::config::RegistryConfig;
+use crate::connections::{Connections, Response};
 use crate::credentials::Credentials;
+use crate::endpoint::{Endpoint, Scopes};
+use crate::host::same_origin;
+use crate::request::{Request, RequestError, RequestErrorKind};
 
 /// A client of registries and of layout directories; clones share connections and tokens.
 #[derive(Clone, Debug)]
@@ -13,18 +23,76 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
-    config: RegistryConfig,
-    credentials: Credentials,
+    connections: Connections,
+    authenticator: Authenticator,
+    /// What names led to: the same for all platforms of a build, even if a tag moves meanwhile.
+    documents: Mutex<BTreeMap<ImageSource, DocumentCell>>,
 }
+
+type DocumentCell = Arc<OnceCell<Arc<Document>>>;
 
 impl Client {
     /// Returns a client that has connected to nothing yet.
     pub fn new(config: RegistryConfig, credentials: Credentials) -> Self {
         Self {
             shared: Arc::new(Shared {
-                config,
-                credentials,
+                connections: Connections::new(config),
+                authenticator: Authenticator::new(credentials),
+                documents: Mutex::default(),
             }),
         }
+    }
+
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.shared.connections
+    }
+
+    pub(crate) fn document_cell(&self, source: &ImageSource) -> DocumentCell {
+        let documents = &self.shared.documents;
+        let mut documents = documents.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.entry(source.clone()).or_default().clone()
+    }
+
+    /// Sends `request` to `endpoint`, or where that one has led it, and says who we are if asked.
+    ///
+    /// Any status but 401 is an answer.
+    pub(crate) async fn call(
+        &self,
+        endpoint: &Endpoint,
+        scopes: &Scopes,
+        request: &Request,
+    ) -> Result<Response, RequestError> {
+        let Shared {
+            connections,
+            authenticator,
+            documents: _,
+        } = &*self.shared;
+        if !same_origin(&request.target.url, &endpoint.base) {
+            return accepted(connections.send(request, None).await?).await;
+        }
+        let held = authenticator.held(endpoint, scopes).await;
+        let response = connections.send(request, held.as_ref()).await?;
+        let is_own = same_origin(response.url(), &endpoint.base);
+        if response.status() != StatusCode::UNAUTHORIZED || !is_own {
+            return accepted(response).await;
+        }
+        let answer = authenticator
+            .answer(connections, endpoint, scopes, held.as_ref(), &response)
+            .await;
+        match answer {
+            Ok(Some(authorization)) => {
+                let again = connections.send(request, Some(&authorization)).await?;
+                accepted(again).await
+            }
+            Ok(None) => Err(response.into_error().await),
+            Err(error) => Err(response.error(RequestErrorKind::Auth(error))),
+        }
+    }
+}
+
+async fn accepted(response: Response) -> Result<Response, RequestError> {
+    match response.status() {
+        StatusCode::UNAUTHORIZED => Err(response.into_error().await),
+        _ => Ok(response),
     }
 }

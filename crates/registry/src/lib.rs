@@ -5,20 +5,22 @@
 //!
 //! - bytes count only once their size and digest are those that were asked for;
 //! - TLS never becomes plain HTTP, and an `Authorization` never leaves the host, port and scheme
-//!   that it is meant for (the transport follows redirects itself, for that reason);
+//!   that it is meant for (redirects are followed here, not by the HTTP library, for that reason);
 //! - what is read into memory has a limit, what waits has a timeout, what repeats has an end.
 //!
 //! ```text
-//! client ── resolve, fetch_blob ─► pull ─┬─► layout              a directory
-//!        └─ push_blob, push_manifest ─► push ─┴─► session ─► transport   one request, redirects, TLS
-//!                                              └─► auth ─► credentials   challenge, token, helper
+//! resolve, fetch_blob ──────► pull ─┬─► layout         a directory
+//! push_blob, push_manifest ─► push ─┴─► client ─┬─► connections   redirects, TLS settings, limits
+//!                                               └─► auth ─► credentials   challenge, token, helper
 //! ```
 //!
-//! The crate reads no environment and no configuration file: who uses it passes a
-//! [`RegistryConfig`] and [`Credentials`]. Every operation is cancelled by dropping its future.
+//! The crate reads no configuration file and, but for the proxy variables that the HTTP library
+//! honours, no environment: who uses it passes a [`RegistryConfig`] and [`Credentials`]. Every
+//! operation is cancelled by dropping its future.
 
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod client;
 pub mod config;
 pub mod credentials;
@@ -28,11 +30,16 @@ pub mod push;
 pub mod request;
 pub mod secret;
 
+mod connections;
+mod endpoint;
+mod host;
+mod retry;
+
 pub use client::Client;
 pub use config::{HostConfig, Mirror, Patience, RegistryConfig, Transport};
 pub use credentials::{Credentials, CredentialsError, DockerConfigText};
 pub use layout::LayoutError;
-pub use pull::{FetchError, ResolveError, ResolvedImage};
-pub use push::{PushError, Pushed};
-pub use request::RequestError;
+pub use pull::{FetchError, ResolveError, ResolveErrorKind, ResolvedImage};
+pub use push::{PushError, PushErrorKind, Pushed};
+pub use request::{RequestError, RequestErrorKind};
 pub use secret::Secret;

@@ -1,11 +1,29 @@
 //! Pushing: blobs first, then what refers to them.
+//!
+//! ```text
+//! blob      HEAD ─► there?  POST ?mount ─► taken over?  POST ─► session ─► PUT ─► there
+//! manifest  HEAD ─► same?   PUT
+//! ```
+//!
+//! The session's address may be on another host, which is asked without our `Authorization`. What
+//! is sent is read from a file each time, so a try that broke is made again from the start.
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
-use oci::{Descriptor, MediaType, Reference};
+use oci::{Descriptor, Digest, MediaType, Reference};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::{Method, StatusCode};
 
 use crate::client::Client;
+use crate::connections::{Response, blocking};
+use crate::endpoint::{Endpoint, Scopes};
+use crate::pull::ACCEPTED;
+use crate::request::{Body, OpenFile, Request, RequestError, Target};
+use crate::retry::Backoff;
+
+const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// How a blob came to be in its repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +38,70 @@ pub enum Pushed {
 
 /// Why something was not pushed.
 #[derive(Debug, thiserror::Error)]
-pub enum PushError {}
+#[error("{target}: {kind}")]
+pub struct PushError {
+    /// Where it should have gone.
+    pub target: String,
+    /// What is wrong.
+    pub kind: PushErrorKind,
+}
+
+/// What is wrong with a push.
+#[derive(Debug, thiserror::Error)]
+pub enum PushErrorKind {
+    /// We may not write there, or there is no such repository.
+    #[error("push access denied, repository does not exist or may require authorization: {source}")]
+    Denied {
+        /// What the registry says.
+        source: RequestError,
+    },
+    /// The registry did not do it.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The file to be sent cannot be opened.
+    #[error("cannot open {blob} to send it: {source}")]
+    Open {
+        /// The blob.
+        blob: Digest,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file to be sent is not the blob.
+    #[error("{blob} has {expected_bytes} bytes, but the file to be sent has {found_bytes}")]
+    Size {
+        /// The blob.
+        blob: Digest,
+        /// What its descriptor says.
+        expected_bytes: u64,
+        /// What the file has.
+        found_bytes: u64,
+    },
+    /// The registry stored something else than was sent.
+    #[error("{expected} was sent, but the registry says that it stored {found}")]
+    Stored {
+        /// What was sent.
+        expected: Digest,
+        /// What the registry says.
+        found: String,
+    },
+    /// The reference has a digest, and what is pushed there has another.
+    #[error("the manifest has the digest {found}, not the one it is pushed under")]
+    NotTheDigest {
+        /// The digest of what is pushed.
+        found: Digest,
+    },
+}
 
 impl PushError {
     /// The user's next step, where the message alone does not imply it.
     pub fn help(&self) -> Option<String> {
-        None
+        match &self.kind {
+            PushErrorKind::Denied { source } | PushErrorKind::Request(source) => source.help(),
+            PushErrorKind::Open { .. }
+            | PushErrorKind::Size { .. }
+            | PushErrorKind::Stored { .. }
+            | PushErrorKind::NotTheDigest { .. } => None,
+        }
     }
 }
 
@@ -37,8 +113,13 @@ impl Client {
     ///
     /// The registry does not let us, or does not answer.
     pub async fn check_push(&self, target: &Reference) -> Result<(), PushError> {
-        let _ = target;
-        todo!()
+        let mut backoff = Backoff::new(self.connections().patience);
+        loop {
+            match self.try_check_push(target).await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.wait(&mut backoff, target, error).await?,
+            }
+        }
     }
 
     /// Returns whether the repository of `target` has the blob.
@@ -51,8 +132,13 @@ impl Client {
         target: &Reference,
         blob: &Descriptor,
     ) -> Result<bool, PushError> {
-        let _ = (target, blob);
-        todo!()
+        let mut backoff = Backoff::new(self.connections().patience);
+        loop {
+            match self.try_blob_exists(target, blob).await {
+                Ok(exists) => return Ok(exists),
+                Err(error) => self.wait(&mut backoff, target, error).await?,
+            }
+        }
     }
 
     /// Puts `blob` into the repository of `target`, unless it is there.
@@ -71,8 +157,22 @@ impl Client {
         open: impl Fn() -> io::Result<File> + Send + Sync + 'static,
         mount_from: Option<&str>,
     ) -> Result<Pushed, PushError> {
-        let _ = (target, blob, open, mount_from);
-        todo!()
+        if self.blob_exists(target, blob).await? {
+            return Ok(Pushed::Existed);
+        }
+        let open: OpenFile = Arc::new(open);
+        let mut backoff = Backoff::new(self.connections().patience);
+        loop {
+            let pushed = match self.try_push_blob(target, blob, &open, mount_from).await {
+                Ok(pushed) => pushed,
+                Err(PushErrorKind::Request(error)) => {
+                    self.wait(&mut backoff, target, error).await?;
+                    continue;
+                }
+                Err(kind) => return Err(kind.at(target)),
+            };
+            return Ok(pushed);
+        }
     }
 
     /// Puts a manifest or an index at the tag of `target`, or at its digest where it has no tag.
@@ -87,7 +187,232 @@ impl Client {
         bytes: Vec<u8>,
         media_type: &MediaType,
     ) -> Result<(), PushError> {
-        let _ = (target, bytes, media_type);
-        todo!()
+        let manifest = Manifest {
+            digest: Digest::of(&bytes),
+            bytes: bytes.into(),
+            media_type,
+        };
+        if target
+            .digest()
+            .is_some_and(|digest| digest != manifest.digest)
+        {
+            let found = manifest.digest;
+            return Err(PushErrorKind::NotTheDigest { found }.at(target));
+        }
+        let mut backoff = Backoff::new(self.connections().patience);
+        loop {
+            match self.try_push_manifest(target, &manifest).await {
+                Ok(()) => return Ok(()),
+                Err(PushErrorKind::Request(error)) => {
+                    self.wait(&mut backoff, target, error).await?;
+                }
+                Err(kind) => return Err(kind.at(target)),
+            }
+        }
+    }
+
+    async fn wait(
+        &self,
+        backoff: &mut Backoff,
+        target: &Reference,
+        error: RequestError,
+    ) -> Result<(), PushError> {
+        backoff.wait(error).await.map_err(|source| {
+            let kind = match source.is_denied() {
+                true => PushErrorKind::Denied { source },
+                false => PushErrorKind::Request(source),
+            };
+            kind.at(target)
+        })
+    }
+
+    async fn try_check_push(&self, target: &Reference) -> Result<(), RequestError> {
+        let endpoint = Endpoint::origin(self.connections(), target).await?;
+        let scopes = endpoint.push_scope();
+        let started = self.start_upload(&endpoint, &scopes).await?;
+        let session = self.session(&started)?;
+        let cancel = Request::new("cancel upload", Method::DELETE, session);
+        // Some registries cannot cancel; they forget sessions by themselves.
+        if let Err(error) = self.call(&endpoint, &scopes, &cancel).await {
+            tracing::debug!(%error, "upload not cancelled");
+        }
+        Ok(())
+    }
+
+    async fn try_blob_exists(
+        &self,
+        target: &Reference,
+        blob: &Descriptor,
+    ) -> Result<bool, RequestError> {
+        let endpoint = Endpoint::origin(self.connections(), target).await?;
+        let url = Target::named(endpoint.blob(blob.digest));
+        let request = Request::new("look for blob", Method::HEAD, url);
+        let response = self
+            .call(&endpoint, &endpoint.push_scope(), &request)
+            .await?;
+        match response.status() {
+            // Of another size it is not this blob, whatever the registry believes.
+            StatusCode::OK => Ok(response.length_bytes().is_none_or(|size| size == blob.size)),
+            StatusCode::NOT_FOUND => Ok(false),
+            _ => Err(response.into_error().await),
+        }
+    }
+
+    async fn try_push_blob(
+        &self,
+        target: &Reference,
+        blob: &Descriptor,
+        open: &OpenFile,
+        mount_from: Option<&str>,
+    ) -> Result<Pushed, PushErrorKind> {
+        check_file(blob, open).await?;
+        let endpoint = Endpoint::origin(self.connections(), target).await?;
+        let scopes = endpoint.push_scope();
+        let mounted = match mount_from {
+            Some(from) => self.mount(&endpoint, blob, from).await?,
+            None => None,
+        };
+        let started = match mounted {
+            Some(response) if response.status() == StatusCode::CREATED => {
+                return Ok(Pushed::Mounted);
+            }
+            // Not mounted, but a session for an upload is open.
+            Some(response) => response,
+            None => self.start_upload(&endpoint, &scopes).await?,
+        };
+        let mut session = self.session(&started)?;
+        let digest = blob.digest.to_string();
+        // What the session's query holds already stays as it is.
+        session.url.query_pairs_mut().append_pair("digest", &digest);
+        let mut request = Request::new("upload blob", Method::PUT, session);
+        let octets = HeaderValue::from_static("application/octet-stream");
+        request.headers.insert(CONTENT_TYPE, octets);
+        request.body = Body::File {
+            open: open.clone(),
+            size_bytes: blob.size,
+        };
+        let response = self.call(&endpoint, &scopes, &request).await?;
+        check_created(response, blob.digest).await?;
+        Ok(Pushed::Uploaded)
+    }
+
+    /// Asks the registry to take the blob from `from`; `None` if it wants nothing of that.
+    async fn mount(
+        &self,
+        endpoint: &Endpoint,
+        blob: &Descriptor,
+        from: &str,
+    ) -> Result<Option<Response>, RequestError> {
+        let mut url = endpoint.uploads();
+        url.query_pairs_mut()
+            .append_pair("mount", &blob.digest.to_string())
+            .append_pair("from", from);
+        let request = Request::new("mount blob", Method::POST, Target::named(url));
+        let scopes = endpoint.push_scope().and_pull(from);
+        let response = match self.call(endpoint, &scopes, &request).await {
+            Ok(response) => response,
+            // We may not read there; that does not keep us from sending it.
+            Err(error) if error.is_denied() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match response.status() {
+            StatusCode::CREATED | StatusCode::ACCEPTED => Ok(Some(response)),
+            status if status.is_client_error() => Ok(None),
+            _ => Err(response.into_error().await),
+        }
+    }
+
+    async fn start_upload(
+        &self,
+        endpoint: &Endpoint,
+        scopes: &Scopes,
+    ) -> Result<Response, RequestError> {
+        let url = Target::named(endpoint.uploads());
+        let request = Request::new("start upload", Method::POST, url);
+        let response = self.call(endpoint, scopes, &request).await?;
+        match response.status() {
+            StatusCode::ACCEPTED => Ok(response),
+            _ => Err(response.into_error().await),
+        }
+    }
+
+    fn session(&self, started: &Response) -> Result<Target, RequestError> {
+        let location = started
+            .header(LOCATION.as_str())
+            .ok_or_else(|| started.protocol_error("it does not say where to upload to"))?;
+        self.connections().hop(started, location)
+    }
+
+    async fn try_push_manifest(
+        &self,
+        target: &Reference,
+        manifest: &Manifest<'_>,
+    ) -> Result<(), PushErrorKind> {
+        let endpoint = Endpoint::origin(self.connections(), target).await?;
+        let scopes = endpoint.push_scope();
+        let digest = manifest.digest.to_string();
+        let url = Target::named(endpoint.manifest(target.tag().unwrap_or(&digest)));
+        let mut head = Request::new("look for manifest", Method::HEAD, url.clone());
+        head.headers
+            .insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        let found = self.call(&endpoint, &scopes, &head).await?;
+        if found.status() == StatusCode::OK && found.header(CONTENT_DIGEST) == Some(&digest) {
+            return Ok(());
+        }
+        let mut put = Request::new("push manifest", Method::PUT, url);
+        let media_type = HeaderValue::from_str(manifest.media_type.as_str());
+        put.headers
+            .extend(media_type.ok().map(|media_type| (CONTENT_TYPE, media_type)));
+        put.body = Body::Bytes(manifest.bytes.clone());
+        let response = self.call(&endpoint, &scopes, &put).await?;
+        check_created(response, manifest.digest).await
+    }
+}
+
+/// What is put at a tag or digest.
+struct Manifest<'a> {
+    digest: Digest,
+    bytes: bytes::Bytes,
+    media_type: &'a MediaType,
+}
+
+/// Finds out before anything is sent that the file is not the blob.
+async fn check_file(blob: &Descriptor, open: &OpenFile) -> Result<(), PushErrorKind> {
+    let open = open.clone();
+    let size = blocking(move || open()?.metadata().map(|metadata| metadata.len())).await;
+    match size {
+        Ok(size) if size == blob.size => Ok(()),
+        Ok(found_bytes) => Err(PushErrorKind::Size {
+            blob: blob.digest,
+            expected_bytes: blob.size,
+            found_bytes,
+        }),
+        Err(source) => Err(PushErrorKind::Open {
+            blob: blob.digest,
+            source,
+        }),
+    }
+}
+
+async fn check_created(response: Response, expected: Digest) -> Result<(), PushErrorKind> {
+    // 201 is the answer of the specification; some registries say 200 or 204.
+    if !response.status().is_success() || response.status() == StatusCode::ACCEPTED {
+        return Err(response.into_error().await.into());
+    }
+    match response.header(CONTENT_DIGEST) {
+        Some(found) if found != expected.to_string() => Err(PushErrorKind::Stored {
+            expected,
+            found: found.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl PushErrorKind {
+    fn at(self, target: &Reference) -> PushError {
+        PushError {
+            target: target.to_string(),
+            kind: self,
+        }
     }
 }

@@ -1,12 +1,467 @@
-//! One request, and what can be wrong with it.
+//! One request: what is sent, and what can go wrong with it.
 
-/// Why a registry did not do what it was asked to.
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+use reqwest::{Method, StatusCode, Url};
+use serde::Deserialize;
+
+use crate::auth::AuthError;
+
+/// What is asked of a server, in a form that can be sent more than once.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// What it is for, in a word or two, for messages.
+    pub(crate) operation: &'static str,
+    pub(crate) method: Method,
+    pub(crate) target: Target,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    pub(crate) redirects: Redirects,
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) url: Url,
+    pub(crate) reach: Reach,
+}
+
+/// Which addresses a target may turn out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Any: the user named the host.
+    Anywhere,
+    /// Only public ones: a public server named the host.
+    Public,
+}
+
+/// What a redirect in the answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Redirects {
+    /// The answer is to be had there.
+    Follow,
+    /// An error: the request has a secret in its body or address.
+    Refuse,
+}
+
+/// Opens the file that is sent; called again for every try.
+pub(crate) type OpenFile = Arc<dyn Fn() -> io::Result<File> + Send + Sync>;
+
+#[derive(Clone)]
+pub(crate) enum Body {
+    Empty,
+    Bytes(Bytes),
+    File { open: OpenFile, size_bytes: u64 },
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Bytes may be a password on the way to a token server.
+        f.write_str(match self {
+            Self::Empty => "Empty",
+            Self::Bytes(_) => "Bytes(..)",
+            Self::File { .. } => "File(..)",
+        })
+    }
+}
+
+impl Request {
+    pub(crate) fn new(operation: &'static str, method: Method, target: Target) -> Self {
+        Self {
+            operation,
+            method,
+            target,
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+            redirects: Redirects::Follow,
+        }
+    }
+
+    /// Returns the error of this request at `url`, to which redirects may have led.
+    pub(crate) fn error(&self, url: &Url, kind: RequestErrorKind) -> RequestError {
+        RequestError {
+            operation: self.operation,
+            method: self.method.to_string(),
+            url: shown(url),
+            kind: Box::new(kind),
+        }
+    }
+}
+
+/// Returns `url` without what may be a secret: user, password and query (signed addresses).
+pub(crate) fn shown(url: &Url) -> String {
+    let port = url
+        .port()
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
+    let host = url.host_str().unwrap_or_default();
+    format!("{}://{host}{port}{}", url.scheme(), url.path())
+}
+
+/// A request that was not answered as hoped: what was asked of whom, and what came of it.
 #[derive(Debug, thiserror::Error)]
-pub enum RequestError {}
+#[error("{operation}: {method} {url}: {kind}")]
+pub struct RequestError {
+    /// What the request was for, for example `fetch blob`.
+    pub operation: &'static str,
+    /// The HTTP method.
+    pub method: String,
+    /// The address, without its query.
+    pub url: String,
+    /// What came of it.
+    pub kind: Box<RequestErrorKind>,
+}
+
+/// What came of a request.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestErrorKind {
+    /// The certificates that the configuration names for this host cannot be used.
+    #[error("the certificates configured for this host cannot be used: {cause}")]
+    Setup {
+        /// Why.
+        cause: Cause,
+    },
+    /// There is nobody: no such name, no route, nothing listens.
+    #[error("cannot connect: {cause}")]
+    Connect {
+        /// Why.
+        cause: Cause,
+    },
+    /// The server could not prove who it is, or did not speak TLS.
+    #[error("cannot connect over TLS: {cause}")]
+    Tls {
+        /// Why.
+        cause: Cause,
+    },
+    /// The connection broke before all was said.
+    #[error("the connection broke: {cause}")]
+    Broken {
+        /// Why.
+        cause: Cause,
+    },
+    /// Nothing came for too long.
+    #[error("no answer within {} s", after.as_secs_f32())]
+    TimedOut {
+        /// How long that was.
+        after: Duration,
+    },
+    /// The server answered that it will not.
+    #[error("{status}{answer}")]
+    Status {
+        /// The HTTP status.
+        status: StatusCode,
+        /// What it says about that.
+        answer: Answer,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The server pointed to where we do not go.
+    #[error("refused to follow the server to {to}: {reason}")]
+    Hop {
+        /// Where to, without its query.
+        to: String,
+        /// Why not.
+        reason: HopError,
+    },
+    /// The server wants to know who we are, and that did not work out.
+    #[error("{0}")]
+    Auth(#[from] AuthError),
+    /// The answer ended, in an orderly way, before it was complete.
+    #[error("the answer ended too early")]
+    TooShort,
+    /// The answer is longer than anything of its kind.
+    #[error("the answer is larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// What is accepted.
+        limit_bytes: u64,
+    },
+    /// The answer is not what the protocol says.
+    #[error("the answer is not as the protocol has it: {what}")]
+    Protocol {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The file to be sent cannot be read.
+    #[error("cannot read what is to be sent: {source}")]
+    File {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Why an address that a server names is not gone to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HopError {
+    /// From TLS to plain HTTP.
+    #[error("it leads from https to plain http")]
+    Downgrade,
+    /// From the internet to this machine or a private network.
+    #[error("a public server leads to a private address")]
+    NotPublic,
+    /// Not an http or https address.
+    #[error("it is not an http address")]
+    Address,
+    /// In circles, probably.
+    #[error("too many redirects")]
+    TooMany,
+    /// A redirect of a request that is not to be repeated elsewhere.
+    #[error("this request is not redirected")]
+    NotAllowed,
+}
+
+/// The innermost cause of a network error, which alone says what happened.
+#[derive(Debug)]
+pub struct Cause(reqwest::Error);
+
+impl From<reqwest::Error> for Cause {
+    fn from(error: reqwest::Error) -> Self {
+        // The address may carry a signature in its query.
+        Self(error.without_url())
+    }
+}
+
+impl Cause {
+    pub(crate) fn error(&self) -> &(dyn Error + 'static) {
+        &self.0
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut innermost: &dyn Error = &self.0;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        fmt::Display::fmt(innermost, f)
+    }
+}
+
+/// What a registry says about an error: `{"errors":[{"code","message"}]}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Its code, for example `MANIFEST_UNKNOWN`.
+    pub code: Option<String>,
+    /// Its message, or the start of a body that is text.
+    pub message: Option<String>,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in [&self.code, &self.message].into_iter().flatten() {
+            write!(f, ": {part}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Answer {
+    /// How much of an error's body is read.
+    pub(crate) const LIMIT_BYTES: usize = 64 << 10;
+
+    /// Reads the body of an error; what is not a registry's JSON gives nothing.
+    pub(crate) fn parse(body: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Errors {
+            #[serde(default)]
+            errors: Vec<One>,
+            // Token servers answer in the form of RFC 6749, or with bare details.
+            error: Option<serde_json::Value>,
+            error_description: Option<String>,
+            details: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct One {
+            code: Option<String>,
+            message: Option<String>,
+        }
+        let Ok(errors) = serde_json::from_slice::<Errors>(body) else {
+            return Self::default();
+        };
+        let (code, message) = match errors.errors.into_iter().next() {
+            Some(one) => (one.code, one.message),
+            None => (
+                errors.error.and_then(|e| e.as_str().map(str::to_owned)),
+                errors.error_description.or(errors.details),
+            ),
+        };
+        Self {
+            code: code.as_deref().and_then(readable),
+            message: message.as_deref().and_then(readable),
+        }
+    }
+}
+
+/// Makes foreign text fit for one line of a terminal; nothing where nothing is left.
+fn readable(text: &str) -> Option<String> {
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(300)
+        .collect();
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// How hopeful it is to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prospect {
+    /// Not: the same would happen.
+    None,
+    /// A little: somebody may just be starting.
+    Brief,
+    /// Good: it was an accident, or the server is busy and may say until when.
+    Good { after: Option<Duration> },
+}
 
 impl RequestError {
+    /// Returns the HTTP status, where there was an answer.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self.kind.as_ref() {
+            RequestErrorKind::Status { status, .. } => Some(*status),
+            RequestErrorKind::Setup { .. }
+            | RequestErrorKind::Connect { .. }
+            | RequestErrorKind::Tls { .. }
+            | RequestErrorKind::Broken { .. }
+            | RequestErrorKind::TimedOut { .. }
+            | RequestErrorKind::Hop { .. }
+            | RequestErrorKind::Auth(_)
+            | RequestErrorKind::TooShort
+            | RequestErrorKind::TooLarge { .. }
+            | RequestErrorKind::Protocol { .. }
+            | RequestErrorKind::File { .. } => None,
+        }
+    }
+
+    /// Returns whether the server, or its token server, answered that we may not.
+    pub fn is_denied(&self) -> bool {
+        if let RequestErrorKind::Auth(error) = self.kind.as_ref() {
+            return match error {
+                AuthError::Token(error) => error.is_denied(),
+                AuthError::InsufficientScope => true,
+                AuthError::Credentials(_) | AuthError::Realm { .. } => false,
+            };
+        }
+        matches!(
+            self.status(),
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        )
+    }
+
+    /// Returns whether the server answered that it has no such thing.
+    pub fn is_not_found(&self) -> bool {
+        self.status() == Some(StatusCode::NOT_FOUND)
+    }
+
+    pub(crate) fn prospect(&self) -> Prospect {
+        match self.kind.as_ref() {
+            RequestErrorKind::Connect { .. } => Prospect::Brief,
+            RequestErrorKind::Broken { .. }
+            | RequestErrorKind::TimedOut { .. }
+            | RequestErrorKind::TooShort => Prospect::Good { after: None },
+            RequestErrorKind::Status {
+                status,
+                retry_after,
+                ..
+            } if status.is_server_error()
+                || matches!(
+                    *status,
+                    StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+                ) =>
+            {
+                Prospect::Good {
+                    after: *retry_after,
+                }
+            }
+            RequestErrorKind::Auth(AuthError::Token(error)) => error.prospect(),
+            RequestErrorKind::Setup { .. }
+            | RequestErrorKind::Tls { .. }
+            | RequestErrorKind::Status { .. }
+            | RequestErrorKind::Hop { .. }
+            | RequestErrorKind::Auth(_)
+            | RequestErrorKind::TooLarge { .. }
+            | RequestErrorKind::Protocol { .. }
+            | RequestErrorKind::File { .. } => Prospect::None,
+        }
+    }
+
     /// The user's next step, where the message alone does not imply it.
     pub fn help(&self) -> Option<String> {
-        None
+        let host = self.host();
+        match self.kind.as_ref() {
+            RequestErrorKind::Connect { .. } => Some(format!(
+                "check that {host} is spelled right and can be reached from here (network, proxy)"
+            )),
+            RequestErrorKind::Tls { .. } => Some(format!(
+                "if {host} speaks plain http, configure it so (`http = true`); if its certificate is \
+                 your own, configure the CA that signed it"
+            )),
+            RequestErrorKind::Status { status, .. } => match *status {
+                StatusCode::UNAUTHORIZED => Some(format!("log in: docker login {host}")),
+                StatusCode::FORBIDDEN => Some(format!(
+                    "the account used for {host} may not do this; log in with another one: docker login {host}"
+                )),
+                StatusCode::TOO_MANY_REQUESTS => Some(
+                    "wait, log in for a higher limit, or configure a mirror for this registry"
+                        .to_owned(),
+                ),
+                _ => None,
+            },
+            RequestErrorKind::Auth(error) => error.help(host),
+            RequestErrorKind::Hop {
+                reason: HopError::NotPublic,
+                to,
+            } => Some(format!(
+                "if that is right, name the host of {to} in the registry configuration"
+            )),
+            RequestErrorKind::TimedOut { .. } => Some(format!(
+                "check the network between here and {host}, or configure a mirror"
+            )),
+            RequestErrorKind::Setup { .. }
+            | RequestErrorKind::Broken { .. }
+            | RequestErrorKind::Hop { .. }
+            | RequestErrorKind::TooShort
+            | RequestErrorKind::TooLarge { .. }
+            | RequestErrorKind::Protocol { .. }
+            | RequestErrorKind::File { .. } => None,
+        }
+    }
+
+    fn host(&self) -> &str {
+        let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split('/').next().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registrys_error_is_read_and_made_fit_to_print() {
+        let answer = Answer::parse(
+            br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m way","detail":{"x":1}}]}"#,
+        );
+        assert_eq!(answer.to_string(), ": DENIED: no [31m way");
+        assert_eq!(Answer::parse(b"<html>").to_string(), "");
+        assert_eq!(
+            Answer::parse(br#"{"error":"invalid_grant","error_description":"expired"}"#)
+                .to_string(),
+            ": invalid_grant: expired"
+        );
+    }
+
+    #[test]
+    fn r14_addresses_are_shown_without_what_may_be_secret() {
+        let url: Url = "https://u:p@h.example:5000/v2/x?sig=secret"
+            .parse()
+            .unwrap();
+        assert_eq!(shown(&url), "https://h.example:5000/v2/x");
     }
 }
