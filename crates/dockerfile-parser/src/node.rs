@@ -154,7 +154,7 @@ fn read_node(
         line: &line,
         escape: lexer.directives.escape.char(),
     };
-    let cut = cutter.node(0..line.text.len());
+    let cut = cutter.node(0..line.text.len(), Depth::File);
     // Bodies are read even where the line is wrong, or they would be taken for instructions.
     let opened = match &cut {
         Ok(node) if !takes_heredocs(node) => Vec::new(),
@@ -226,6 +226,15 @@ struct Cutter<'l> {
     escape: char,
 }
 
+/// Where an instruction stands.
+#[derive(Clone, Copy, PartialEq)]
+enum Depth {
+    /// In the file.
+    File,
+    /// Below ONBUILD.
+    Trigger,
+}
+
 /// The white space between the words of most instructions.
 const BLANKS: [char; 5] = ['\t', '\x0b', '\x0c', '\r', ' '];
 
@@ -241,7 +250,7 @@ impl Cutter<'_> {
     }
 
     /// Reads the instruction in `range`; the caller knows its heredocs and comments.
-    fn node(&self, range: Range<usize>) -> Result<Node, DockerfileError> {
+    fn node(&self, range: Range<usize>, depth: Depth) -> Result<Node, DockerfileError> {
         let range = self.trim(range);
         let text = self.text(&range);
         let keyword_length = text.find(BLANKS).unwrap_or(text.len());
@@ -250,7 +259,7 @@ impl Cutter<'_> {
         let rest = self.trim(rest);
         let known = instructions::lookup(&keyword.text);
         let arguments = match known {
-            Some(known) => self.arguments(known, rest.clone())?,
+            Some(known) => self.arguments(known, rest.clone(), depth)?,
             None => Arguments::Nothing,
         };
         Ok(Node {
@@ -271,6 +280,7 @@ impl Cutter<'_> {
         &self,
         keyword: Keyword,
         rest: Range<usize>,
+        depth: Depth,
     ) -> Result<Arguments, DockerfileError> {
         if rest.is_empty() {
             return Ok(Arguments::Nothing);
@@ -294,7 +304,13 @@ impl Cutter<'_> {
             }
             Keyword::Env | Keyword::Label => self.pairs(keyword, rest),
             Keyword::Healthcheck => self.healthcheck(rest),
-            Keyword::Onbuild => Ok(Arguments::Trigger(Box::new(self.node(rest)?))),
+            Keyword::Onbuild if depth == Depth::Trigger => {
+                // Refused later on; a line full of these would take as much stack.
+                Ok(Arguments::Text(self.line.word(rest)))
+            }
+            Keyword::Onbuild => Ok(Arguments::Trigger(Box::new(
+                self.node(rest, Depth::Trigger)?,
+            ))),
         }
     }
 

@@ -106,6 +106,7 @@ impl Pattern {
                 && (count > 0 || last_match_end != Some(at))
             {
                 out.push_str(replacement);
+                check_length(&out)?;
                 is_done = !all;
                 at += count;
                 last_match_end = Some(at);
@@ -115,11 +116,16 @@ impl Pattern {
             }
             out.extend(chars.get(at));
             at += 1;
-            if out.len() > MAX_RESULT_BYTES {
-                return Err(ExpandErrorKind::TooLong);
-            }
         }
         Ok(out)
+    }
+}
+
+fn check_length(text: &str) -> Result<(), ExpandErrorKind> {
+    if text.len() > MAX_RESULT_BYTES {
+        Err(ExpandErrorKind::TooLong)
+    } else {
+        Ok(())
     }
 }
 
