@@ -1,35 +1,39 @@
-#!/bin/sh
-# Puts Debian's static busybox of an architecture at a path:
+#!/bin/bash
+# busybox.sh ARCHITECTURE DIRECTORY - makes DIRECTORY the root of a minimal Debian system.
 #
-#   busybox.sh ARCH DEST        ARCH as Debian names it: amd64, arm64, armhf, i386, riscv64 ...
-#
-# Packages are kept below ${RBUILD_TEST_CACHE:-/var/tmp/rbuild-test-cache}; the machine's own list of
-# architectures is not touched.
-set -eu
+# It holds Debian's busybox-static of that architecture (amd64, arm64, armhf, …), which is one file
+# without dependencies, a link for each of its commands, and the few files that programs expect.
+set -euo pipefail
 
-arch=$1
-dest=$2
-cache=${RBUILD_TEST_CACHE:-/var/tmp/rbuild-test-cache}/busybox-$arch
-
-if ! [ -x "$cache/busybox" ]; then
-    work=$cache.$$
-    trap 'rm -rf "$work"' EXIT
-    mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial" "$work/root"
-    : >"$work/state/status"
-    set -- -qq \
-        -o APT::Architecture="$arch" -o APT::Architectures="$arch" \
-        -o Dir::State="$work/state" -o Dir::State::status="$work/state/status" \
-        -o Dir::Cache="$work/cache" -o APT::Sandbox::User=
-    # One of several lists may be in the middle of a mirror's update; the download says if it matters.
-    apt-get "$@" update || true
-    (cd "$work" && apt-get "$@" download busybox-static)
-    dpkg-deb -x "$work"/busybox-static_*.deb "$work/root"
-    mkdir -p "$cache"
-    # Debian 12 has it in /bin, later ones in /usr/bin.
-    found=$(find "$work/root" -type f -name busybox -perm -100 | head -n 1)
-    cp "$found" "$cache/busybox.new"
-    chmod 755 "$cache/busybox.new"
-    mv "$cache/busybox.new" "$cache/busybox"
+if [ $# -ne 2 ]; then
+    echo "usage: ${0##*/} ARCHITECTURE DIRECTORY" >&2
+    exit 2
 fi
-mkdir -p "$(dirname "$dest")"
-cp "$cache/busybox" "$dest"
+root=$2
+package=$root.package
+
+"$(dirname "$0")/../../scripts/debian-root.sh" "$1" "$package" busybox-static
+rm -rf "$root"
+mkdir -p "$root"/{bin,dev,etc,home,proc,root,run,sys,usr/bin,var}
+mkdir -m 1777 "$root/tmp" "$root/var/tmp"
+chmod 0700 "$root/root"
+mv "$package/bin/busybox" "$root/bin/"
+rm -rf "$package"
+
+# Asked of this machine's busybox: the other one would need an emulator to answer, and Debian builds
+# the same commands for all architectures.
+busybox --list | grep -vx busybox | while read -r command; do
+    ln -s busybox "$root/bin/$command"
+done
+ln -s /bin/env "$root/usr/bin/env"
+
+cat > "$root/etc/passwd" <<'END'
+root:x:0:0:root:/root:/bin/sh
+daemon:x:1:1:daemon:/usr/sbin:/bin/false
+nobody:x:65534:65534:nobody:/nonexistent:/bin/false
+END
+cat > "$root/etc/group" <<'END'
+root:x:0:
+daemon:x:1:
+nogroup:x:65534:
+END

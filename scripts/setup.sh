@@ -1,0 +1,61 @@
+#!/bin/bash
+# setup.sh - installs what building, testing and the demo need, on Debian and its derivatives.
+#
+# Does nothing, and needs no root, where nothing is missing; else it uses apt, with sudo if need be.
+set -euo pipefail
+scripts=$(dirname "$0")
+
+packages=(
+    # building: the assembler of `ring` and the C of `zstd`
+    gcc libc6-dev make
+    # what rbuild uses: newuidmap, and emulators
+    uidmap qemu-user-static
+    # base images and the demo
+    busybox-static jq docker-registry skopeo
+    # tests: peers that read what rbuild wrote, the image specification's schemas, users
+    buildah umoci python3-jsonschema util-linux git
+)
+
+missing=()
+for package in "${packages[@]}"; do
+    status=$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2> /dev/null || true)
+    [ "$status" = installed ] || missing+=("$package")
+done
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo > /dev/null; then
+        sudo "$@"
+    else
+        echo "setup.sh: needs root for: $*" >&2
+        echo "setup.sh: run it as root once, or install sudo" >&2
+        return 1
+    fi
+}
+
+# Debian starts a daemon as soon as its package is there; nobody asked for a registry on port 5000.
+install_missing() {
+    local policy=/usr/sbin/policy-rc.d made_policy=
+    if [ ! -e $policy ]; then
+        made_policy=yes
+        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy > /dev/null
+        as_root chmod +x $policy
+    fi
+    local status=0
+    if ! as_root apt-get -q update; then
+        echo "setup.sh: not all package lists could be read; trying with those that are there" >&2
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q install --yes --no-install-recommends "${missing[@]}" || status=$?
+    [ -z "$made_policy" ] || as_root rm $policy
+    if [[ " ${missing[*]} " == *" docker-registry "* && -d /run/systemd/system ]]; then
+        as_root systemctl disable --quiet docker-registry
+    fi
+    return $status
+}
+
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "setup.sh: installing ${missing[*]}" >&2
+    install_missing
+fi
