@@ -63,8 +63,11 @@ fn u23_directories_swapped_for_links_meanwhile_lead_nowhere() {
             }
         });
         for _ in 0..1000 {
-            let _ = fs::create_dir_all(top.join("tree/sub/deep"));
-            let _ = fs::write(top.join("tree/sub/file"), "x");
+            // Made elsewhere and moved in, so that the test itself follows no link.
+            let fresh = top.join("fresh");
+            fs::create_dir_all(fresh.join("sub/deep")).unwrap();
+            fs::write(fresh.join("sub/file"), "x").unwrap();
+            let _ = fs::rename(&fresh, top.join("tree"));
             // May find an entry the other thread has just put there, and say so.
             let _ = remove_tree(parent.as_fd(), OsStr::new("tree"));
         }
