@@ -271,9 +271,11 @@ mod flags {
 
     #[test]
     fn boolean_flags() {
-        let link = |flag: &str| match only(&format!("COPY {flag} a b")) {
-            Kind::Copy(copy) => copy.flags.link,
-            other => panic!("{other:?}"),
+        let link = |flag: &str| {
+            let Kind::Copy(copy) = only(&format!("COPY {flag} a b")) else {
+                panic!("{flag}")
+            };
+            copy.flags.link
         };
         assert!(link("--link") && link("--link=TRUE") && !link("--link=false") && !link(""));
         assert_eq!(

@@ -38,13 +38,13 @@ fn only(text: &str) -> Kind {
 
 /// The text of a shell-form RUN.
 fn shell_line(instruction: &Instruction) -> &str {
-    match &instruction.kind {
-        Kind::Run(run) => match &run.command {
-            RunCommand::Shell(line) => &line.text,
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    }
+    let Kind::Run(run) = &instruction.kind else {
+        panic!("{instruction:?}")
+    };
+    let RunCommand::Shell(line) = &run.command else {
+        panic!("{run:?}")
+    };
+    &line.text
 }
 
 /// The errors as the reference words them.
