@@ -1,12 +1,20 @@
 //! Small documents remembered by key.
+//!
+//! A record is one line with the SHA-256 of the rest, then JSON. It is written without syncing,
+//! because a lost record only means that a step runs again; after a power cut it may be empty or
+//! old bytes, which the first line tells.
 
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci::Digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::disk::{DiskError, Kind};
+use crate::disk::{self, DiskError, Doing, Durability, Kind};
 use crate::root::Shared;
 
 /// Small JSON documents by kind and key. Losing one costs time, never correctness.
@@ -41,7 +49,20 @@ impl Records {
     /// Returns what was remembered under `key`; a record that is missing, cut off, damaged or of
     /// another shape is `None` alike.
     pub fn get<T: DeserializeOwned>(&self, kind: Kind, key: &Digest) -> Option<T> {
-        todo!("{:?} {kind} {key}", self.shared)
+        let path = self.path(kind, key);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "unreadable record");
+                return None;
+            }
+        };
+        let value = parse(&bytes);
+        if value.is_none() {
+            tracing::debug!(path = %path.display(), "damaged or outdated record");
+        }
+        value
     }
 
     /// Remembers `value` under `key` in place of what was there.
@@ -50,8 +71,24 @@ impl Records {
     ///
     /// The value has no JSON form, or the kernel refused.
     pub fn put<T: Serialize>(&self, kind: Kind, key: &Digest, value: &T) -> Result<(), PutError> {
-        let _ = value;
-        todo!("{kind} {key}")
+        let json = serde_json::to_vec(value).map_err(|source| PutError::Json {
+            kind,
+            key: *key,
+            source,
+        })?;
+        let mut bytes = Digest::of(&json).hex().into_bytes();
+        bytes.push(b'\n');
+        bytes.extend(json);
+        let path = self.path(kind, key);
+        if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(parent)
+                .doing("creating", parent)?;
+        }
+        let temporary = self.shared.workshop.fresh()?;
+        Ok(disk::replace(&path, &temporary, &bytes, Durability::Lazy)?)
     }
 
     /// Forgets the record of `key`, if there is one.
@@ -60,6 +97,30 @@ impl Records {
     ///
     /// The kernel refused.
     pub fn remove(&self, kind: Kind, key: &Digest) -> Result<(), DiskError> {
-        todo!("{kind} {key}")
+        let path = self.path(kind, key);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).doing("removing", &path)
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
+
+    /// Directories of 256, so that none of them gets too long to search.
+    fn path(&self, kind: Kind, key: &Digest) -> PathBuf {
+        let hex = key.hex();
+        let mut path = self.shared.root.join("records");
+        path.push(kind.as_str());
+        path.push(&hex[..2]);
+        path.push(hex);
+        path
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let (checksum, rest) = bytes.split_at_checked(64)?;
+    let json = rest.strip_prefix(b"\n")?;
+    (Digest::of(json).hex().as_bytes() == checksum)
+        .then(|| serde_json::from_slice(json).ok())
+        .flatten()
 }

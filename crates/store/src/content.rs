@@ -1,13 +1,18 @@
 //! Blobs by digest.
+//!
+//! A blob is written to `tmp/` while its digest is computed, synced, and then renamed to the name
+//! that the digest gives it. So a name is a promise about the bytes, and readers trust it. Several
+//! writers of the same blob do the same work and the last rename wins, with the same bytes.
 
+use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use oci::{Descriptor, Digest};
+use oci::{Descriptor, Digest, Hasher};
 
-use crate::disk::DiskError;
+use crate::disk::{self, DiskError, Doing};
 use crate::root::Shared;
 
 /// The blobs, each named by its digest.
@@ -81,12 +86,12 @@ impl ContentStore {
 
     /// Returns where the blob lies, or would lie.
     pub fn path(&self, digest: &Digest) -> PathBuf {
-        todo!("{digest}")
+        self.shared.blob(digest)
     }
 
     /// Returns whether the blob is in the store.
     pub fn contains(&self, digest: &Digest) -> bool {
-        todo!("{digest}")
+        self.path(digest).exists()
     }
 
     /// Opens a blob for reading. Its bytes were verified when they came in, and are not again.
@@ -95,7 +100,14 @@ impl ContentStore {
     ///
     /// It is missing, or the kernel refused.
     pub fn open(&self, digest: &Digest) -> Result<File, ReadError> {
-        todo!("{digest}")
+        let path = self.path(digest);
+        match File::open(&path) {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(ReadError::Missing { digest: *digest })
+            }
+            Err(error) => Ok(Err(error).doing("opening", &path)?),
+        }
     }
 
     /// Returns a blob's size in bytes.
@@ -104,7 +116,14 @@ impl ContentStore {
     ///
     /// It is missing, or the kernel refused.
     pub fn size(&self, digest: &Digest) -> Result<u64, ReadError> {
-        todo!("{digest}")
+        let path = self.path(digest);
+        match path.metadata() {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(ReadError::Missing { digest: *digest })
+            }
+            Err(error) => Ok(Err(error).doing("reading", &path)?),
+        }
     }
 
     /// Reads a small document whole and verifies its digest once more.
@@ -113,7 +132,29 @@ impl ContentStore {
     ///
     /// It is missing, larger than `limit_bytes`, damaged, or the kernel refused.
     pub fn read(&self, digest: &Digest, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
-        todo!("{digest} {limit_bytes}")
+        let path = self.path(digest);
+        let file = self.open(digest)?;
+        let size_bytes = file.metadata().doing("reading", &path)?.len();
+        if size_bytes > limit_bytes {
+            return Err(ReadError::TooLarge {
+                digest: *digest,
+                size_bytes,
+                limit_bytes,
+            });
+        }
+        let mut bytes = Vec::new();
+        file.take(limit_bytes)
+            .read_to_end(&mut bytes)
+            .doing("reading", &path)?;
+        let found = Digest::of(&bytes);
+        if found == *digest {
+            Ok(bytes)
+        } else {
+            Err(ReadError::Damaged {
+                expected: *digest,
+                found,
+            })
+        }
     }
 
     /// Begins a blob whose digest becomes known while it is written.
@@ -122,7 +163,14 @@ impl ContentStore {
     ///
     /// The kernel refused.
     pub fn writer(&self) -> Result<BlobWriter, DiskError> {
-        todo!()
+        let path = self.shared.workshop.fresh()?;
+        let file = disk::create_new(&path)?;
+        Ok(BlobWriter {
+            shared: Arc::clone(&self.shared),
+            path,
+            file: BufWriter::with_capacity(BUFFER_BYTES, file),
+            hasher: Hasher::new(),
+        })
     }
 
     /// Adds a small blob that is in memory already.
@@ -131,20 +179,32 @@ impl ContentStore {
     ///
     /// The kernel refused.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, DiskError> {
-        todo!("{bytes:?}")
+        let digest = Digest::of(bytes);
+        if !self.contains(&digest) {
+            let mut writer = self.writer()?;
+            writer.write_all(bytes).doing("writing", &writer.path)?;
+            writer.commit()?;
+        }
+        Ok(digest)
     }
 }
 
+const BUFFER_BYTES: usize = 128 * 1024;
+
 /// A blob being written; without a commit nothing of it stays.
-#[derive(Debug)]
+///
+/// What `write` reports carries a [`DiskError`] as its source, with the path.
 pub struct BlobWriter {
     shared: Arc<Shared>,
+    path: PathBuf,
+    file: BufWriter<File>,
+    hasher: Hasher,
 }
 
 impl BlobWriter {
     /// Returns how many bytes were written so far.
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.hasher.size_bytes()
     }
 
     /// Makes the blob durable and visible; returns its digest and its size in bytes.
@@ -152,8 +212,11 @@ impl BlobWriter {
     /// # Errors
     ///
     /// The kernel refused.
-    pub fn commit(self) -> Result<(Digest, u64), DiskError> {
-        todo!("{:?}", self.shared)
+    pub fn commit(mut self) -> Result<(Digest, u64), DiskError> {
+        let size_bytes = self.hasher.size_bytes();
+        let digest = std::mem::take(&mut self.hasher).finish();
+        self.publish(&digest)?;
+        Ok((digest, size_bytes))
     }
 
     /// Does the same if size and digest are those of `descriptor`.
@@ -161,17 +224,73 @@ impl BlobWriter {
     /// # Errors
     ///
     /// Size or digest differ, in that order, or the kernel refused; nothing stays.
-    pub fn commit_expecting(self, descriptor: &Descriptor) -> Result<(), CommitError> {
-        todo!("{descriptor:?}")
+    pub fn commit_expecting(mut self, descriptor: &Descriptor) -> Result<(), CommitError> {
+        let found_bytes = self.hasher.size_bytes();
+        if found_bytes != descriptor.size {
+            return Err(CommitError::Size {
+                digest: descriptor.digest,
+                expected_bytes: descriptor.size,
+                found_bytes,
+            });
+        }
+        let found = std::mem::take(&mut self.hasher).finish();
+        if found != descriptor.digest {
+            return Err(CommitError::Digest {
+                expected: descriptor.digest,
+                found,
+            });
+        }
+        Ok(self.publish(&found)?)
+    }
+
+    pub(crate) fn disk_error(&self, source: io::Error) -> DiskError {
+        DiskError {
+            doing: "writing",
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    fn publish(&mut self, digest: &Digest) -> Result<(), DiskError> {
+        self.file.flush().doing("writing", &self.path)?;
+        let path = self.shared.blob(digest);
+        if path.exists() {
+            return Ok(());
+        }
+        self.file
+            .get_ref()
+            .sync_data()
+            .doing("writing", &self.path)?;
+        std::fs::rename(&self.path, &path).doing("renaming to", &path)
     }
 }
 
-impl io::Write for BlobWriter {
+impl fmt::Debug for BlobWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobWriter")
+            .field("path", &self.path)
+            .field("size_bytes", &self.size_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        todo!("{bytes:?}")
+        let count = self
+            .file
+            .write(bytes)
+            .map_err(|source| io::Error::new(source.kind(), self.disk_error(source)))?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.file.flush()
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        disk::forget(&self.path);
     }
 }

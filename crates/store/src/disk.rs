@@ -1,8 +1,16 @@
-//! What went wrong on the disk, and the names that become parts of paths.
+//! Files and directories of the store: how they are named, written, locked and removed.
 
+use std::ffi::{CStr, CString, OsStr};
 use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 /// A file operation of the store that the kernel refused.
 ///
@@ -101,4 +109,232 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
+}
+
+/// When a file's content must have reached the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Before it gets its name.
+    Synced,
+    /// Whenever; a loss is noticed and harmless.
+    Lazy,
+}
+
+/// A name in a directory.
+#[derive(Debug)]
+pub(crate) struct DirEntry {
+    pub(crate) name: CString,
+    pub(crate) file_type: FileType,
+}
+
+impl DirEntry {
+    pub(crate) fn name(&self) -> &OsStr {
+        OsStr::from_bytes(self.name.to_bytes())
+    }
+}
+
+/// Returns 128 random bits.
+pub(crate) fn random() -> u128 {
+    let mut bytes = [0; 16];
+    // The call fails only before the kernel's pool is filled, early at boot; then time and process
+    // number must do, and a collision is answered by "file exists".
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if filled != Ok(bytes.len()) {
+        let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_nanos());
+        return nanos ^ (u128::from(std::process::id()) << 96);
+    }
+    u128::from_ne_bytes(bytes)
+}
+
+/// Waits for the exclusive lock of an open file.
+pub(crate) fn lock_file(file: &File) -> io::Result<()> {
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            locked => return locked,
+        }
+    }
+}
+
+/// Gives `bytes` the name `path` at once and whole; `temporary` is a path on the same file system.
+pub(crate) fn replace(
+    path: &Path,
+    temporary: &Path,
+    bytes: &[u8],
+    durability: Durability,
+) -> Result<(), DiskError> {
+    let written = write_new(temporary, bytes, durability)
+        .and_then(|()| std::fs::rename(temporary, path).doing("renaming to", path));
+    if written.is_err() {
+        forget(temporary);
+    }
+    written
+}
+
+/// Writes a file (mode 0600) that must not exist yet.
+pub(crate) fn write_new(
+    path: &Path,
+    bytes: &[u8],
+    durability: Durability,
+) -> Result<(), DiskError> {
+    let mut file = create_new(path)?;
+    io::Write::write_all(&mut file, bytes).doing("writing", path)?;
+    match durability {
+        Durability::Synced => file.sync_data().doing("writing", path),
+        Durability::Lazy => Ok(()),
+    }
+}
+
+/// Creates a file (mode 0600) that must not exist yet.
+pub(crate) fn create_new(path: &Path) -> Result<File, DiskError> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .doing("creating", path)
+}
+
+/// Removes a temporary file; should that fail, the next sweep does it.
+pub(crate) fn forget(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::debug!(path = %path.display(), %error, "temporary file was not removed");
+    }
+}
+
+/// Opens a directory of the store by path.
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, DiskError> {
+    rustix::fs::open(path, DIRECTORY, Mode::empty()).doing("opening", path)
+}
+
+/// Opens a directory below a handle; a symlink is not followed.
+pub(crate) fn open_directory_at(parent: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+/// Returns the entries of an open directory, in the kernel's order.
+pub(crate) fn entries(directory: impl AsFd) -> rustix::io::Result<Vec<DirEntry>> {
+    rustix::fs::seek(&directory, rustix::fs::SeekFrom::Start(0))?;
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut reader = rustix::fs::RawDir::new(directory, buffer.spare_capacity_mut());
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            entries.push(DirEntry {
+                name: entry.file_name().to_owned(),
+                file_type: entry.file_type(),
+            });
+        }
+    }
+    Ok(entries)
+}
+
+/// Removes `path` and what is below it.
+pub(crate) fn remove_tree_path(path: &Path) -> Result<(), DiskError> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput)).doing("removing", path);
+    };
+    let parent = open_directory(parent)?;
+    let name = CString::new(name.as_bytes()).doing("removing", path)?;
+    remove_tree(&parent, &name).doing("removing", path)
+}
+
+/// Removes `name` in `parent`, and what is below it.
+///
+/// Every step is relative to a directory handle and follows no symlink, so nothing outside is
+/// touched whatever others do to the tree meanwhile. Trees deeper than [`REMOVE_DEPTH`] are taken
+/// apart by moving the deep part up, because each level holds a descriptor.
+pub(crate) fn remove_tree(parent: impl AsFd, name: &CStr) -> io::Result<()> {
+    let parent = parent.as_fd();
+    if !remove_file(parent, name)? {
+        return Ok(());
+    }
+    // Others may add while we remove; they get tired before we do, or we report it.
+    for _ in 0..REMOVE_ROUNDS {
+        let top = match open_to_empty(parent, name) {
+            Ok(top) => top,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        empty(top.as_fd(), top.as_fd(), 0)?;
+        match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Errno::NOTEMPTY.into())
+}
+
+const REMOVE_DEPTH: u32 = 64;
+const REMOVE_ROUNDS: u32 = 10_000;
+
+fn empty(directory: BorrowedFd<'_>, top: BorrowedFd<'_>, depth: u32) -> io::Result<()> {
+    for entry in entries(directory)? {
+        if entry.file_type != FileType::Directory && !remove_file(directory, &entry.name)? {
+            continue;
+        }
+        let child = match open_to_empty(directory, &entry.name) {
+            Ok(child) => child,
+            // It is no directory any more, or gone: the next round sees what it is now.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if depth == REMOVE_DEPTH {
+            let above = format!(".deep-{:032x}", random());
+            match rustix::fs::renameat(directory, &*entry.name, top, above) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        empty(child.as_fd(), top, depth + 1)?;
+        match rustix::fs::unlinkat(directory, &*entry.name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Removes a name that is not a directory; returns whether it is one and so still there.
+fn remove_file(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(false),
+        Err(Errno::ISDIR) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a directory whose content is to go; overlayfs leaves some with mode 000.
+fn open_to_empty(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    match open_directory_at(parent, name) {
+        Err(Errno::ACCESS) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let handle = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+            set_mode_of_handle(&handle, Mode::RWXU)?;
+            open_directory_at(parent, name)
+        }
+        opened => opened,
+    }
+}
+
+/// Sets the mode of what a path handle is open on, whatever has its name by now.
+pub(crate) fn set_mode_of_handle(handle: impl AsFd, mode: Mode) -> rustix::io::Result<()> {
+    rustix::fs::chmod(link_of_handle(handle), mode)
+}
+
+/// Path handles can be read and opened only; everything else goes through their name in procfs.
+pub(crate) fn link_of_handle(handle: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd())
 }

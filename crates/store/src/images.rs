@@ -1,10 +1,16 @@
 //! The images that have names: the store's root is an OCI image layout.
+//!
+//! `index.json` is replaced as a whole under a lock, so that two processes that tag at the same
+//! time lose neither name, and a reader sees the list of before or after.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use oci::{Descriptor, Reference};
+use oci::media_type::Family;
+use oci::{Descriptor, Digest, Index, Reference};
 
-use crate::disk::DiskError;
+use crate::disk::{self, DiskError, Doing, Durability, Kind};
+use crate::lock::Lock;
 use crate::root::Shared;
 
 /// The named images, kept in `index.json`.
@@ -20,7 +26,7 @@ pub enum ImagesError {
     #[error("{path} is damaged: {source}")]
     Damaged {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the JSON reader says.
         source: serde_json::Error,
     },
@@ -40,7 +46,7 @@ impl Images {
     ///
     /// `index.json` is damaged, or the kernel refused.
     pub fn list(&self) -> Result<Vec<Descriptor>, ImagesError> {
-        todo!("{:?}", self.shared)
+        Ok(self.read()?.manifests)
     }
 
     /// Returns the image of that name.
@@ -49,7 +55,11 @@ impl Images {
     ///
     /// `index.json` is damaged, or the kernel refused.
     pub fn get(&self, name: &Reference) -> Result<Option<Descriptor>, ImagesError> {
-        todo!("{name}")
+        let name = name.to_string();
+        Ok(self
+            .list()?
+            .into_iter()
+            .find(|image| has_name(image, &name)))
     }
 
     /// Gives the name to `image` and takes it from whichever image had it.
@@ -60,8 +70,21 @@ impl Images {
     /// # Errors
     ///
     /// `index.json` is damaged, or the kernel refused.
-    pub fn set(&self, name: &Reference, image: Descriptor) -> Result<(), ImagesError> {
-        todo!("{name} {image:?}")
+    pub fn set(&self, name: &Reference, mut image: Descriptor) -> Result<(), ImagesError> {
+        let full_name = name.to_string();
+        match name.tag() {
+            Some(tag) => image
+                .annotations
+                .insert(REF_NAME.to_owned(), tag.to_owned()),
+            None => image.annotations.remove(REF_NAME),
+        };
+        image
+            .annotations
+            .insert(IMAGE_NAME.to_owned(), full_name.clone());
+        self.change(|images| {
+            images.retain(|other| !has_name(other, &full_name));
+            images.push(image);
+        })
     }
 
     /// Takes the name away; returns the image that had it. Its blobs stay until they are collected.
@@ -70,6 +93,52 @@ impl Images {
     ///
     /// `index.json` is damaged, or the kernel refused.
     pub fn remove(&self, name: &Reference) -> Result<Option<Descriptor>, ImagesError> {
-        todo!("{name}")
+        let name = name.to_string();
+        let mut removed = None;
+        self.change(|images| {
+            if let Some(at) = images.iter().position(|image| has_name(image, &name)) {
+                removed = Some(images.remove(at));
+            }
+        })?;
+        Ok(removed)
     }
+
+    fn path(&self) -> PathBuf {
+        self.shared.root.join("index.json")
+    }
+
+    fn read(&self) -> Result<Index, ImagesError> {
+        let path = self.path();
+        let bytes = std::fs::read(&path).doing("reading", &path)?;
+        serde_json::from_slice(&bytes).map_err(|source| ImagesError::Damaged { path, source })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), ImagesError> {
+        const IMAGES: Kind = Kind::new("images");
+        let _lock = Lock::exclusive(&self.shared, IMAGES, &Digest::of(b"index.json"))?;
+        let mut index = self.read()?;
+        change(&mut index.manifests);
+        index.media_type = Some(oci::MediaType::Index(Family::Oci));
+        let path = self.path();
+        let bytes = serde_json::to_vec(&index).map_err(|source| ImagesError::Damaged {
+            path: path.clone(),
+            source,
+        })?;
+        let temporary = self.shared.workshop.fresh()?;
+        Ok(disk::replace(
+            &path,
+            &temporary,
+            &bytes,
+            Durability::Synced,
+        )?)
+    }
+}
+
+/// Full reference, as containerd writes it.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+/// The tag alone, as the image spec has it.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+fn has_name(image: &Descriptor, name: &str) -> bool {
+    image.annotations.get(IMAGE_NAME).is_some_and(|n| n == name)
 }

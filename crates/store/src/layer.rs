@@ -1,23 +1,29 @@
 //! Layers: unpacked, as overlayfs stacks them, and packed, as registries hold them.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::fs::Permissions;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use oci::{BaseLayer, Descriptor, DiffId, Digest};
+use oci::{BaseLayer, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
-use crate::disk::DiskError;
+use crate::disk::{self, DiskError, Doing, Kind};
 use crate::root::Store;
 use crate::scratch::Scratch;
 
 pub mod apply;
 pub mod compress;
+pub mod diff;
+mod export;
 pub mod tar;
+pub mod whiteout;
 
 pub use apply::{Limits, UnpackError};
 pub use compress::Encoding;
+pub use export::{ExportError, ExportOptions, PackedLayer};
 pub use tar::TarWriter;
 
 /// Name of an unpacked layer: a random number, or the diff ID of a layer that came as a blob.
@@ -92,44 +98,6 @@ impl<'de> Deserialize<'de> for LayerId {
     }
 }
 
-/// How a layer is packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExportOptions {
-    /// What the tar is compressed with.
-    pub encoding: Encoding,
-    /// Modification times later than this become this (`SOURCE_DATE_EPOCH` with
-    /// `rewrite-timestamp`); seconds since 1970.
-    pub mtime_max: Option<i64>,
-    /// Threads that compress; the bytes do not depend on it.
-    pub threads: NonZeroUsize,
-}
-
-/// A layer as a blob of the content store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PackedLayer {
-    /// The blob, with the OCI's media type.
-    pub descriptor: Descriptor,
-    /// Digest of the tar inside.
-    pub diff_id: DiffId,
-}
-
-/// Why a layer could not be packed.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// It, or one below it, is not in the store.
-    #[error("layer {id} is not in the store")]
-    Missing {
-        /// The layer.
-        id: LayerId,
-    },
-    /// The tree could not be written as a tar.
-    #[error(transparent)]
-    Tar(#[from] tar::TarError),
-    /// The kernel refused.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-}
-
 /// The unpacked layers, and the way from and to blobs.
 #[derive(Clone, Debug)]
 pub struct Layers {
@@ -143,12 +111,14 @@ impl Layers {
 
     /// Returns the layer's tree, or where it would lie.
     pub fn path(&self, id: &LayerId) -> PathBuf {
-        todo!("{id} {:?}", self.store)
+        let mut path = self.home(id);
+        path.push("fs");
+        path
     }
 
     /// Returns whether the layer is in the store.
     pub fn contains(&self, id: &LayerId) -> bool {
-        todo!("{id}")
+        self.home(id).exists()
     }
 
     /// Begins a layer: an empty tree that somebody fills, then publishes.
@@ -157,7 +127,14 @@ impl Layers {
     ///
     /// The kernel refused.
     pub fn draft(&self) -> Result<LayerDraft, DiskError> {
-        todo!()
+        let scratch = self.store.scratch()?;
+        let fs = scratch.path().join("fs");
+        let work = scratch.path().join("work");
+        std::fs::create_dir(&fs).doing("creating", &fs)?;
+        std::fs::create_dir(&work).doing("creating", &work)?;
+        // Not left to the umask: it is the mode of the root that a step sees.
+        std::fs::set_permissions(&fs, Permissions::from_mode(0o755)).doing("protecting", &fs)?;
+        Ok(LayerDraft { scratch, fs, work })
     }
 
     /// Unpacks a layer whose blob is in the content store already, unless it is unpacked.
@@ -170,38 +147,28 @@ impl Layers {
     /// The blob is missing, not what its media type says, holds entries that are refused, passes a
     /// limit, or has another diff ID; or the kernel refused. Nothing of it stays.
     pub fn unpack(&self, layer: &BaseLayer) -> Result<LayerId, UnpackError> {
-        todo!("{layer:?}")
+        const UNPACK: Kind = Kind::new("unpack");
+        let id = LayerId::of_diff_id(&layer.diff_id);
+        if self.contains(&id) {
+            return Ok(id);
+        }
+        let _lock = self.store.lock(UNPACK, &layer.diff_id.0)?;
+        if self.contains(&id) {
+            return Ok(id);
+        }
+        let blob = self.store.content().open(&layer.descriptor.digest)?;
+        let draft = self.draft()?;
+        let root = disk::open_directory(draft.fs())?;
+        apply::unpack_layer(blob, layer, root.as_fd(), &Limits::STANDARD)?;
+        Ok(draft.publish_as(id)?)
     }
 
-    /// Packs an unpacked layer into a blob, or returns the blob that was made of it earlier.
-    ///
-    /// `lowers` are the layers below, oldest first: an opaque directory hides what they show.
-    /// Another thread or process that is packing it the same way is waited for.
-    ///
-    /// # Errors
-    ///
-    /// A layer is missing, a file cannot be read or be represented, or the kernel refused.
-    pub fn export(
-        &self,
-        id: &LayerId,
-        lowers: &[LayerId],
-        options: &ExportOptions,
-    ) -> Result<PackedLayer, ExportError> {
-        todo!("{id} {lowers:?} {options:?}")
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
-    /// Packs the entries that `write` produces into a blob, without a layer on disk.
-    ///
-    /// # Errors
-    ///
-    /// What `write` returns, or the kernel refused.
-    pub fn pack<E: From<DiskError>>(
-        &self,
-        options: &ExportOptions,
-        write: impl FnOnce(&mut TarWriter<'_>) -> Result<(), E>,
-    ) -> Result<PackedLayer, E> {
-        let _ = write;
-        todo!("{options:?}")
+    fn home(&self, id: &LayerId) -> PathBuf {
+        self.store.root().join("layers").join(id.to_string())
     }
 }
 
@@ -230,6 +197,17 @@ impl LayerDraft {
     ///
     /// The kernel refused; nothing of it stays.
     pub fn publish(self) -> Result<LayerId, DiskError> {
-        todo!("{:?}", self.scratch)
+        self.publish_as(LayerId(Name::Random(disk::random())))
+    }
+
+    fn publish_as(self, id: LayerId) -> Result<LayerId, DiskError> {
+        disk::remove_tree_path(&self.work)?;
+        let root = &self.scratch.shared().root;
+        let home = root.join("layers").join(id.to_string());
+        std::fs::rename(self.scratch.path(), &home).doing("renaming to", &home)?;
+        Ok(id)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,8 @@
 //! The store as a whole: where it lies, what layout it has, how it is opened.
 
+use std::fs::{DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +10,7 @@ use oci::Digest;
 
 use crate::cache::Records;
 use crate::content::ContentStore;
-use crate::disk::{DiskError, Kind};
+use crate::disk::{self, DiskError, Doing, Durability, Kind};
 use crate::images::Images;
 use crate::layer::Layers;
 use crate::lock::Lock;
@@ -15,6 +18,17 @@ use crate::scratch::{Scratch, Workshop};
 
 /// Layout version written by this program.
 const VERSION: u32 = 1;
+
+const DIRECTORIES: [&str; 6] = ["blobs", "blobs/sha256", "layers", "records", "locks", "tmp"];
+
+/// The files that make the store an OCI image layout; `index.json` changes later.
+const LAYOUT_FILES: [(&str, &str); 2] = [
+    ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
+    (
+        "index.json",
+        r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#,
+    ),
+];
 
 /// Everything kept between builds, at one place on disk.
 ///
@@ -29,6 +43,89 @@ pub struct Store {
 pub(crate) struct Shared {
     pub(crate) root: PathBuf,
     pub(crate) workshop: Workshop,
+}
+
+impl Shared {
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        let mut path = self.root.join("blobs/sha256");
+        path.push(digest.hex());
+        path
+    }
+
+    /// Returns whether the layout is ours; `false` where there is no version file yet.
+    fn has_known_layout(&self) -> Result<bool, OpenError> {
+        let path = self.root.join("version");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(OpenError::Version { path });
+            }
+            Err(error) => return Err(error).doing("reading", &path)?,
+        };
+        match text.trim_end().parse::<u32>() {
+            Ok(VERSION) => Ok(true),
+            Ok(found) if found > VERSION => Err(OpenError::Newer {
+                path: self.root.clone(),
+                found,
+            }),
+            Ok(_) | Err(_) => Err(OpenError::Version { path }),
+        }
+    }
+
+    /// Only an empty directory, or one whose creator was killed on the way, becomes a store.
+    fn refuse_foreign_content(&self, directory: &File) -> Result<(), OpenError> {
+        let known = |name: &str| {
+            name == "lost+found"
+                || DIRECTORIES.contains(&name)
+                || LAYOUT_FILES.iter().any(|(file, _)| *file == name)
+        };
+        for entry in disk::entries(directory).doing("reading", &self.root)? {
+            let name = entry.name().to_string_lossy();
+            if !known(&name) {
+                return Err(OpenError::Foreign {
+                    path: self.root.clone(),
+                    name: name.into_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Several processes may do this at once. The version comes last: with it the store is whole.
+    fn make_layout(&self) -> Result<(), DiskError> {
+        for name in DIRECTORIES {
+            make_directory(&self.root.join(name))?;
+        }
+        for (name, content) in LAYOUT_FILES {
+            let path = self.root.join(name);
+            let temporary = self.workshop.fresh()?;
+            disk::write_new(&temporary, content.as_bytes(), Durability::Synced)?;
+            // A link, unlike a rename, does not replace what another process has put there.
+            let linked = std::fs::hard_link(&temporary, &path);
+            disk::forget(&temporary);
+            match linked {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error).doing("creating", &path);
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        disk::replace(
+            &self.root.join("version"),
+            &self.workshop.fresh()?,
+            format!("{VERSION}\n").as_bytes(),
+            Durability::Synced,
+        )
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), DiskError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .doing("creating", path)
 }
 
 /// Why a store could not be opened.
@@ -86,7 +183,34 @@ impl Store {
     /// The directory holds something else, its layout is newer than this program, or the kernel
     /// refused.
     pub fn open(root: &Path) -> Result<Self, OpenError> {
-        todo!("{root:?}")
+        let root = std::path::absolute(root).doing("finding", root)?;
+        let directory = match File::open(&root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_directory(&root)?;
+                File::open(&root)
+            }
+            opened => opened,
+        };
+        let directory = directory.doing("opening", &root)?;
+        let metadata = directory.metadata().doing("reading", &root)?;
+        let shared = Arc::new(Shared {
+            workshop: Workshop::new(root.join("tmp")),
+            root,
+        });
+        if !shared.has_known_layout()? {
+            shared.refuse_foreign_content(&directory)?;
+            shared.make_layout()?;
+        }
+        if metadata.mode() & 0o077 != 0 {
+            directory
+                .set_permissions(Permissions::from_mode(0o700))
+                .doing("protecting", &shared.root)?;
+        }
+        shared.workshop.sweep()?;
+        Ok(Self {
+            content: ContentStore::new(Arc::clone(&shared)),
+            shared,
+        })
     }
 
     /// Returns the directory of the store.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::layer::{LayerId, Layers};
+use crate::disk::{self, DiskError, Doing};
+use crate::layer::{LayerId, Layers, whiteout};
 
 /// A stack of unpacked layers that overlayfs shows as one tree; the mount itself is not made here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,7 +25,24 @@ impl Snapshot {
     }
 
     /// Returns the directories in overlayfs's order, topmost first.
-    pub fn lower_dirs(&self, layers: &Layers) -> Vec<PathBuf> {
-        self.layers.iter().rev().map(|id| layers.path(id)).collect()
+    ///
+    /// Overlayfs heeds an opaque mark on every directory but the root of a layer, so layers below
+    /// such a root are left out here.
+    ///
+    /// # Errors
+    ///
+    /// A layer is not in the store, or the kernel refused.
+    pub fn lower_dirs(&self, layers: &Layers) -> Result<Vec<PathBuf>, DiskError> {
+        let mut directories = Vec::with_capacity(self.layers.len());
+        for id in self.layers.iter().rev() {
+            let path = layers.path(id);
+            let root = disk::open_directory(&path)?;
+            let hides_below = whiteout::is_opaque(&root).doing("reading", &path)?;
+            directories.push(path);
+            if hides_below {
+                break;
+            }
+        }
+        Ok(directories)
     }
 }

@@ -1,6 +1,28 @@
 //! Compression of layers: the same bytes for any number of threads.
+//!
+//! A digest must not depend on how many cores a machine has. So the tar is cut into blocks of fixed
+//! size, each is compressed by itself, and the results are joined in order:
+//!
+//! ```text
+//! tar bytes ─► diff-ID hash ─► blocks ─┬─► compress ─┬─► in order ─► blob hash ─► file
+//!                                      └─► compress ─┘
+//! ```
+//!
+//! All queues are bounded, so memory depends on the number of threads only.
+
+mod decode;
+mod encode;
+mod gzip;
+
+pub use decode::DecodeError;
+pub(crate) use decode::decode;
+pub(crate) use encode::encode;
+
+use std::io::{self, Read};
 
 use oci::Compression;
+
+use crate::layer::tar;
 
 /// How an archive is compressed, told from its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +46,21 @@ pub const SNIFF_BYTES: usize = 512;
 ///
 /// What a compressed stream holds is not looked at: it may be no archive at all.
 pub fn sniff(start: &[u8]) -> Option<Kind> {
-    todo!("{start:?}")
+    const MAGIC: [(&[u8], Kind); 4] = [
+        (b"\x1f\x8b\x08", Kind::Gzip),
+        (b"BZh", Kind::Bzip2),
+        (b"\xfd7zXZ\0", Kind::Xz),
+        (b"\x28\xb5\x2f\xfd", Kind::Zstd),
+    ];
+    // Skippable frames, by which some zstd tools begin.
+    let skippable = |start: &[u8]| {
+        start.len() >= 4 && start[0] & 0xf0 == 0x50 && start[1..4] == *b"\x2a\x4d\x18"
+    };
+    MAGIC
+        .iter()
+        .find_map(|(magic, kind)| start.starts_with(magic).then_some(*kind))
+        .or_else(|| skippable(start).then_some(Kind::Zstd))
+        .or_else(|| tar::is_header(start.get(..tar::BLOCK_BYTES)?).then_some(Kind::Tar))
 }
 
 /// Tells whether a stream is an archive that ADD unpacks: a tar, plain or compressed.
@@ -32,9 +68,21 @@ pub fn sniff(start: &[u8]) -> Option<Kind> {
 /// # Errors
 ///
 /// Reading fails. A stream that cannot be decompressed is no archive, not an error.
-pub fn is_archive(start: impl std::io::Read) -> std::io::Result<bool> {
-    let _ = start;
-    todo!()
+pub fn is_archive(mut stream: impl Read + Send) -> io::Result<bool> {
+    let mut start = Vec::with_capacity(SNIFF_BYTES);
+    stream
+        .by_ref()
+        .take(SNIFF_BYTES as u64)
+        .read_to_end(&mut start)?;
+    match sniff(&start) {
+        None => Ok(false),
+        Some(Kind::Tar) => Ok(true),
+        Some(kind) => {
+            let mut block = [0; tar::BLOCK_BYTES];
+            let mut decoder = decode::decoder(start.as_slice().chain(stream), kind)?;
+            Ok(decoder.read_exact(&mut block).is_ok() && tar::is_header(&block))
+        }
+    }
 }
 
 /// What a layer's tar is compressed with, and how hard.
@@ -61,9 +109,23 @@ impl Encoding {
     ///
     /// # Errors
     ///
-    /// The compression has no such level: gzip has 0 to 9, zstd 1 to 22.
+    /// The compression has no such level: gzip has 0 to 9, zstd 0 (the usual one) to 22.
     pub fn new(compression: Compression, level: Option<i32>) -> Result<Self, LevelError> {
-        todo!("{compression:?} {level:?}")
+        let (least, usual, most) = match compression {
+            Compression::Uncompressed => {
+                return Ok(Self {
+                    compression,
+                    level: 0,
+                });
+            }
+            Compression::Gzip => (0, 6, 9),
+            Compression::Zstd => (0, 3, 22),
+        };
+        let level = level.unwrap_or(usual);
+        if !(least..=most).contains(&level) {
+            return Err(LevelError { level, least, most });
+        }
+        Ok(Self { compression, level })
     }
 
     /// Returns the compression.
@@ -76,3 +138,6 @@ impl Encoding {
         self.level
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,24 @@
-//! Writing tars whose bytes depend on nothing but the tree.
+//! The tar format, as layers use it.
+//!
+//! Two programs that read one archive differently are how most holes in unpackers came about. So
+//! the writer has exactly one form for each tree, and the reader refuses whatever GNU tar and Go's
+//! reader would not agree on. Both look at headers and PAX records themselves; from the crate `tar`
+//! comes the encoding of header fields.
 
-use std::io::{Read, Write};
-use std::path::PathBuf;
+mod read;
+mod write;
+
+use std::collections::BTreeMap;
+
+pub use read::{ArchiveError, MalformedError};
+pub(crate) use read::{Entry, TarReader, What, is_header};
+pub use write::{TarError, TarWriter};
+
+/// Size of a header, and what content is padded to.
+pub(crate) const BLOCK_BYTES: usize = 512;
+
+/// PAX key of an extended attribute, up to its name.
+const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// Metadata of one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +32,7 @@ pub struct Meta {
     /// Modification time in seconds since 1970.
     pub mtime: i64,
     /// Extended attributes by name.
-    pub xattrs: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// What an entry is, content aside.
@@ -54,79 +71,4 @@ pub enum EntryKind<'a> {
         /// Minor number.
         minor: u32,
     },
-}
-
-/// Why a tar could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum TarError {
-    /// A file could not be read.
-    #[error("reading {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-    /// A file was changed while it was packed.
-    #[error("{path} changed its size while it was packed")]
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The output could not be written.
-    #[error("writing the tar: {source}")]
-    Write {
-        /// What the output said.
-        source: std::io::Error,
-    },
-}
-
-/// Writes entries in the one form that `cli-and-outputs.md` §6.4 describes.
-///
-/// The caller sorts: parents before children, siblings by the bytes of their names.
-pub struct TarWriter<'a> {
-    output: &'a mut (dyn Write + Send),
-    mtime_max: Option<i64>,
-}
-
-impl<'a> TarWriter<'a> {
-    /// Begins a tar; modification times later than `mtime_max` become that.
-    pub fn new(output: &'a mut (dyn Write + Send), mtime_max: Option<i64>) -> Self {
-        Self { output, mtime_max }
-    }
-
-    /// Writes an entry; `path` is relative, without a slash at its end. For a file, `content` gives
-    /// exactly its size in bytes; otherwise it is not read.
-    ///
-    /// # Errors
-    ///
-    /// The content is shorter or longer than announced, or reading or writing fails.
-    pub fn append(
-        &mut self,
-        path: &[u8],
-        kind: EntryKind<'_>,
-        meta: &Meta,
-        content: &mut dyn Read,
-    ) -> Result<(), TarError> {
-        let _ = (content, &self.output, self.mtime_max);
-        todo!("{path:?} {kind:?} {meta:?}")
-    }
-
-    /// Writes a whiteout: `path` of the layers below is gone.
-    ///
-    /// # Errors
-    ///
-    /// Writing fails.
-    pub fn append_whiteout(&mut self, path: &[u8]) -> Result<(), TarError> {
-        todo!("{path:?}")
-    }
-
-    /// Writes the end of the archive.
-    ///
-    /// # Errors
-    ///
-    /// Writing fails.
-    pub fn finish(self) -> Result<(), TarError> {
-        todo!()
-    }
 }

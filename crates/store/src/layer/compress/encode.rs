@@ -1,0 +1,214 @@
+//! The pipeline from tar bytes to a compressed stream.
+
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crc32fast::Hasher as Crc;
+use oci::{Compression, DiffId, Hasher};
+
+use super::{Encoding, gzip};
+
+/// Uncompressed bytes of a zstd frame. It fixes digests: a change is a new encoder version.
+const ZSTD_FRAME_BYTES: usize = 4 * 1024 * 1024;
+const PLAIN_BLOCK_BYTES: usize = 1024 * 1024;
+
+/// A part of the tar on its way to a worker, and where its result is expected.
+struct Block {
+    dictionary: Vec<u8>,
+    bytes: Vec<u8>,
+    reply: Sender<Packed>,
+}
+
+/// A part of the result.
+struct Packed {
+    bytes: io::Result<Vec<u8>>,
+    checksum: Crc,
+    size_bytes: u64,
+}
+
+/// Runs `produce` and writes what it writes to `output`, compressed.
+///
+/// `output` is used on a thread of its own. Its error, if any, is the inner result; `produce` sees a
+/// broken pipe then, and what it made of that is in the outer one.
+pub(crate) fn encode<T>(
+    encoding: Encoding,
+    threads: NonZeroUsize,
+    output: &mut (dyn Write + Send),
+    produce: impl FnOnce(&mut dyn Write) -> T,
+) -> (T, io::Result<DiffId>) {
+    let block_bytes = match encoding.compression() {
+        Compression::Uncompressed => PLAIN_BLOCK_BYTES,
+        Compression::Gzip => gzip::BLOCK_BYTES,
+        Compression::Zstd => ZSTD_FRAME_BYTES,
+    };
+    // Copying needs no company.
+    let workers = match encoding.compression() {
+        Compression::Uncompressed => 1,
+        Compression::Gzip | Compression::Zstd => threads.get(),
+    };
+    let in_flight = 2 * workers + 1;
+    let (to_workers, blocks) = sync_channel::<Block>(in_flight);
+    let (to_writer, replies) = sync_channel::<Receiver<Packed>>(in_flight);
+    let blocks = Mutex::new(blocks);
+    thread::scope(|scope| {
+        let blocks = &blocks;
+        for _ in 0..workers {
+            scope.spawn(move || work(encoding, blocks));
+        }
+        let writer = scope.spawn(move || write_in_order(encoding, replies, output));
+        let mut cutter = Cutter {
+            block_bytes,
+            primed: encoding.compression() == Compression::Gzip,
+            dictionary: Vec::new(),
+            bytes: Vec::with_capacity(block_bytes),
+            hasher: Hasher::new(),
+            to_workers,
+            to_writer,
+        };
+        let produced = produce(&mut cutter);
+        let diff_id = cutter.finish();
+        let written = match writer.join() {
+            Ok(written) => written,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        (produced, written.and(diff_id))
+    })
+}
+
+/// Cuts what is written to it into blocks, and hashes it.
+struct Cutter {
+    block_bytes: usize,
+    primed: bool,
+    dictionary: Vec<u8>,
+    bytes: Vec<u8>,
+    hasher: Hasher,
+    to_workers: SyncSender<Block>,
+    to_writer: SyncSender<Receiver<Packed>>,
+}
+
+impl Cutter {
+    fn send(&mut self) -> io::Result<()> {
+        let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(self.block_bytes));
+        let dictionary = match self.primed {
+            true => {
+                let tail = bytes.len().saturating_sub(gzip::DICTIONARY_BYTES);
+                std::mem::replace(&mut self.dictionary, bytes[tail..].to_vec())
+            }
+            false => Vec::new(),
+        };
+        let (reply, replies) = channel();
+        let broken = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        // The writer learns of the block first: it is what stops everybody when it fails.
+        self.to_writer.send(replies).map_err(|_| broken(()))?;
+        let block = Block {
+            dictionary,
+            bytes,
+            reply,
+        };
+        self.to_workers.send(block).map_err(|_| broken(()))
+    }
+
+    fn finish(mut self) -> io::Result<DiffId> {
+        if !self.bytes.is_empty() {
+            self.send()?;
+        }
+        Ok(DiffId(self.hasher.finish()))
+    }
+}
+
+impl Write for Cutter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.block_bytes - self.bytes.len();
+        let taken = &bytes[..bytes.len().min(room)];
+        self.hasher.update(taken);
+        self.bytes.extend_from_slice(taken);
+        if self.bytes.len() == self.block_bytes {
+            self.send()?;
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+enum Encoder {
+    Plain,
+    Gzip(gzip::Deflater),
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+impl Encoder {
+    fn new(encoding: Encoding) -> io::Result<Self> {
+        Ok(match encoding.compression() {
+            Compression::Uncompressed => Self::Plain,
+            Compression::Gzip => Self::Gzip(gzip::Deflater::new(encoding.level().unsigned_abs())),
+            Compression::Zstd => Self::Zstd(zstd::bulk::Compressor::new(encoding.level())?),
+        })
+    }
+
+    fn block(&mut self, dictionary: &[u8], bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Plain => Ok(bytes),
+            Self::Gzip(deflater) => deflater.block(dictionary, &bytes),
+            Self::Zstd(compressor) => compressor.compress(&bytes),
+        }
+    }
+}
+
+fn work(encoding: Encoding, blocks: &Mutex<Receiver<Block>>) {
+    let mut encoder = Encoder::new(encoding);
+    loop {
+        let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(block) = next else {
+            return;
+        };
+        let mut checksum = Crc::new();
+        if encoding.compression() == Compression::Gzip {
+            checksum.update(&block.bytes);
+        }
+        let size_bytes = block.bytes.len() as u64;
+        let bytes = match &mut encoder {
+            Ok(encoder) => encoder.block(&block.dictionary, block.bytes),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        let packed = Packed {
+            bytes,
+            checksum,
+            size_bytes,
+        };
+        // Nobody waits for it any more where the writer has failed, which it says itself. Going on
+        // empties the queue, so that the producer never waits for room in it.
+        block.reply.send(packed).ok();
+    }
+}
+
+fn write_in_order(
+    encoding: Encoding,
+    replies: Receiver<Receiver<Packed>>,
+    output: &mut (dyn Write + Send),
+) -> io::Result<()> {
+    let is_gzip = encoding.compression() == Compression::Gzip;
+    let mut checksum = Crc::new();
+    let mut size_bytes = 0;
+    if is_gzip {
+        output.write_all(&gzip::HEADER)?;
+    }
+    for reply in replies {
+        // The producer gave up between announcing a block and handing it over.
+        let Ok(packed) = reply.recv() else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        output.write_all(&packed.bytes?)?;
+        checksum.combine(&packed.checksum);
+        size_bytes += packed.size_bytes;
+    }
+    if is_gzip {
+        output.write_all(&gzip::trailer(checksum.finalize(), size_bytes))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Packing: from an unpacked layer, or from entries as they come, to a blob.
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+
+use oci::media_type::Family;
+use oci::{Compression, Descriptor, DiffId, Digest, MediaType};
+use serde::{Deserialize, Serialize};
+
+use super::compress::{self, Encoding};
+use super::diff::{self, DiffError};
+use super::tar::{TarError, TarWriter};
+use super::{LayerId, Layers};
+use crate::content::BlobWriter;
+use crate::disk::{DiskError, Kind};
+
+/// Changes whenever the bytes that come out for the same tree may change.
+const ENCODER: &str = "zlib-rs 128Ki, zstd 4Mi, 1";
+
+/// How a layer is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExportOptions {
+    /// What the tar is compressed with.
+    pub encoding: Encoding,
+    /// Modification times later than this become this (`SOURCE_DATE_EPOCH` with
+    /// `rewrite-timestamp`); seconds since 1970.
+    pub mtime_max: Option<i64>,
+    /// Threads that compress; the bytes do not depend on it.
+    pub threads: NonZeroUsize,
+}
+
+/// A layer as a blob of the content store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackedLayer {
+    /// The blob, with the OCI's media type.
+    pub descriptor: Descriptor,
+    /// Digest of the tar inside.
+    pub diff_id: DiffId,
+}
+
+/// Why a layer could not be packed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// It, or one below it, is not in the store.
+    #[error("layer {id} is not in the store")]
+    Missing {
+        /// The layer.
+        id: LayerId,
+    },
+    /// The tree could not be written as a tar.
+    #[error(transparent)]
+    Diff(#[from] DiffError),
+    /// The end of the tar could not be written.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// What is remembered of a packed layer.
+#[derive(Serialize, Deserialize)]
+struct Variant {
+    /// The layers below, where the tar depends on them: it lists what opaque directories hide.
+    lowers: Option<Vec<LayerId>>,
+    packed: PackedLayer,
+}
+
+impl Layers {
+    /// Packs an unpacked layer into a blob, or returns the blob that was made of it earlier.
+    ///
+    /// `lowers` are the layers below, oldest first: an opaque directory hides what they show.
+    /// Another thread or process that is packing it the same way is waited for.
+    ///
+    /// # Errors
+    ///
+    /// A layer is missing, a file cannot be read or be represented, or the kernel refused.
+    pub fn export(
+        &self,
+        id: &LayerId,
+        lowers: &[LayerId],
+        options: &ExportOptions,
+    ) -> Result<PackedLayer, ExportError> {
+        const PACK: Kind = Kind::new("pack");
+        let key = variant_key(id, options);
+        if let Some(packed) = self.remembered(&key, lowers) {
+            return Ok(packed);
+        }
+        let _lock = self.store().lock(PACK, &key)?;
+        if let Some(packed) = self.remembered(&key, lowers) {
+            return Ok(packed);
+        }
+        if let Some(id) = lowers.iter().chain([id]).find(|id| !self.contains(id)) {
+            return Err(ExportError::Missing { id: *id });
+        }
+        let paths: Vec<_> = lowers.iter().rev().map(|id| self.path(id)).collect();
+        let mut depends = diff::DependsOnLowers::No;
+        let packed = self.pack::<ExportError>(options, |tar| {
+            depends = diff::write_layer(&self.path(id), &paths, tar)?;
+            Ok(())
+        })?;
+        let variant = Variant {
+            lowers: match depends {
+                diff::DependsOnLowers::Yes => Some(lowers.to_vec()),
+                diff::DependsOnLowers::No => None,
+            },
+            packed,
+        };
+        if let Err(error) = self.store().records().put(VARIANTS, &key, &variant) {
+            // The blob is there all the same; only the next build has to make it again.
+            tracing::debug!(%error, "packed layer is not remembered");
+        }
+        Ok(variant.packed)
+    }
+
+    /// Packs the entries that `write` produces into a blob, without a layer on disk.
+    ///
+    /// # Errors
+    ///
+    /// What `write` returns, or the kernel refused.
+    pub fn pack<E>(
+        &self,
+        options: &ExportOptions,
+        write: impl FnOnce(&mut TarWriter<'_>) -> Result<(), E>,
+    ) -> Result<PackedLayer, E>
+    where
+        E: From<DiskError> + From<TarError>,
+    {
+        let mut blob = self.store().content().writer()?;
+        let (produced, compressed) = compress::encode(
+            options.encoding,
+            options.threads,
+            &mut blob,
+            |output: &mut dyn Write| {
+                let mut tar = TarWriter::new(output, options.mtime_max);
+                write(&mut tar)?;
+                tar.finish().map_err(E::from)
+            },
+        );
+        // Where the blob cannot be written, the producer sees no more than a broken pipe.
+        let diff_id = compressed.map_err(|error| disk_error(&blob, error))?;
+        produced?;
+        let (digest, size) = blob.commit()?;
+        let media_type = MediaType::Layer(Family::Oci, options.encoding.compression());
+        Ok(PackedLayer {
+            descriptor: Descriptor::new(media_type, digest, size),
+            diff_id,
+        })
+    }
+
+    fn remembered(&self, key: &Digest, lowers: &[LayerId]) -> Option<PackedLayer> {
+        let variant: Variant = self.store().records().get(VARIANTS, key)?;
+        let fits = variant.lowers.is_none_or(|made_over| made_over == lowers);
+        (fits
+            && self
+                .store()
+                .content()
+                .contains(&variant.packed.descriptor.digest))
+        .then_some(variant.packed)
+    }
+}
+
+const VARIANTS: Kind = Kind::new("packed-layer");
+
+fn variant_key(id: &LayerId, options: &ExportOptions) -> Digest {
+    // No `..`: whoever adds a field must decide here whether it changes the bytes.
+    let ExportOptions {
+        encoding,
+        mtime_max,
+        threads: _,
+    } = options;
+    let compression = match encoding.compression() {
+        Compression::Uncompressed => "tar",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    };
+    let level = encoding.level();
+    Digest::of(format!("{ENCODER}\n{id}\n{compression} {level}\n{mtime_max:?}").as_bytes())
+}
+
+/// Unwraps the path that the blob's writer has added.
+fn disk_error(blob: &BlobWriter, error: std::io::Error) -> DiskError {
+    error
+        .downcast::<DiskError>()
+        .unwrap_or_else(|source| blob.disk_error(source))
+}
