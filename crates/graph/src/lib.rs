@@ -13,10 +13,19 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+mod content;
 pub mod definition;
 pub mod error;
+mod history;
+mod lint;
 pub mod lower;
+mod name;
 pub mod op;
+mod path;
+mod port;
+mod scope;
+mod signal;
+mod stage;
 pub mod vertex;
 
 // Ops speak of spans and of patterns; whoever executes them needs no other word of the language.

@@ -1,14 +1,34 @@
 //! From the syntax tree to the graph.
+//!
+//! Everything is evaluated once per target platform, as arguments may change any word of the file;
+//! ops that come out equal are one vertex. Within a platform, the stages that the target reaches
+//! are lowered in the order of the file, each from the state its base was left in.
 
-use std::collections::BTreeSet;
+mod config;
+mod copy;
+mod from;
+mod instruction;
+mod mount;
+mod run;
+mod state;
+mod vertices;
 
-use dockerfile::Source;
+use std::collections::{BTreeMap, BTreeSet};
+
 use dockerfile::ast::Dockerfile;
+use dockerfile::directive::Escape;
+use oci::Platform;
 
 use crate::base::{BaseRequest, Bases};
-use crate::definition::Definition;
-use crate::error::{LowerError, LowerErrorKind};
-use crate::vertex::Graph;
+use crate::definition::{Definition, TargetPlatforms};
+use crate::error::{LowerError, LowerErrorKind, PlatformWish, Unsupported};
+use crate::lint::{self, Warnings};
+use crate::lower::instruction::StageLowering;
+use crate::lower::state::StageState;
+use crate::lower::vertices::Vertices;
+use crate::scope::{self, SOURCE_DATE_EPOCH, Variables};
+use crate::stage::{Reach, Stages};
+use crate::vertex::{Graph, TargetImage};
 
 /// How far a round of lowering came.
 #[derive(Clone, Debug)]
@@ -33,15 +53,237 @@ pub enum Lowering {
 pub fn lower(
     definition: &Definition,
     dockerfile: &Dockerfile,
-    source: &Source,
     bases: &Bases,
 ) -> Result<Lowering, LowerError> {
-    let _ = (definition, dockerfile, source, bases);
-    Err(LowerError {
-        span: None,
-        kind: Box::new(LowerErrorKind::Target {
-            target: String::new(),
-        }),
+    let mut warnings = Warnings::default();
+    let lowered = lower_noting(definition, dockerfile, bases, &mut warnings);
+    let warnings = warnings.into_vec();
+    match lowered {
+        Ok(Lowering::Graph(graph)) => Ok(Lowering::Graph(Graph { warnings, ..graph })),
+        Ok(Lowering::Missing(missing)) => Ok(Lowering::Missing(missing)),
+        Err(error) => Err(LowerError { warnings, ..error }),
+    }
+}
+
+fn lower_noting(
+    definition: &Definition,
+    dockerfile: &Dockerfile,
+    bases: &Bases,
+    warnings: &mut Warnings,
+) -> Result<Lowering, LowerError> {
+    let build = Build {
+        definition,
+        dockerfile,
+        bases,
+        args: scope::build_args(definition),
+    };
+    let mut targets = Vec::new();
+    let mut missing = BTreeSet::new();
+    for platform in build.target_platforms() {
+        let target = Target::new(&build, platform, warnings)?;
+        missing.extend(target.reach.missing.iter().cloned());
+        targets.push(target);
+    }
+    if !missing.is_empty() {
+        return Ok(Lowering::Missing(missing));
+    }
+    let source_date_epoch = match targets.first() {
+        Some(target) => target.epoch()?,
+        None => None,
+    };
+    let mut vertices = Vertices::default();
+    let mut images = Vec::new();
+    let mut reached_stages = BTreeSet::new();
+    for target in &targets {
+        images.push(target.lower(&mut vertices, warnings)?);
+        reached_stages.extend(target.reach.stages.keys());
+    }
+    Ok(Lowering::Graph(Graph {
+        vertices: vertices.needed_by(images.iter().filter_map(|image| image.root)),
+        images,
+        reached_stages,
         warnings: Vec::new(),
-    })
+        source_date_epoch,
+    }))
+}
+
+/// What is the same for all targets.
+pub(crate) struct Build<'a> {
+    pub(crate) definition: &'a Definition,
+    pub(crate) dockerfile: &'a Dockerfile,
+    pub(crate) bases: &'a Bases,
+    pub(crate) args: BTreeMap<String, String>,
+}
+
+impl Build<'_> {
+    pub(crate) fn escape(&self) -> Escape {
+        self.dockerfile.directives.escape
+    }
+
+    /// Returns who insists on the target platforms.
+    pub(crate) fn target_wish(&self) -> Option<PlatformWish> {
+        match self.definition.platforms {
+            TargetPlatforms::Native => None,
+            TargetPlatforms::Explicit(_) => Some(PlatformWish::Option),
+        }
+    }
+
+    fn target_platforms(&self) -> Vec<Platform> {
+        match &self.definition.platforms {
+            TargetPlatforms::Native => vec![self.definition.build_platform.normalized()],
+            TargetPlatforms::Explicit(platforms) => {
+                platforms.iter().map(Platform::normalized).collect()
+            }
+        }
+    }
+
+    /// Returns whether the result is shaped for several platforms, which shows in names of steps.
+    fn is_multi_platform(&self) -> bool {
+        self.target_platforms().len() > 1
+            || self
+                .args
+                .get("BUILDKIT_MULTI_PLATFORM")
+                .is_some_and(|value| matches!(value.as_str(), "1" | "true"))
+    }
+}
+
+/// The build for one platform.
+struct Target<'a> {
+    build: &'a Build<'a>,
+    platform: Platform,
+    globals: Variables,
+    stages: Stages<'a>,
+    index: usize,
+    reach: Reach<'a>,
+}
+
+impl<'a> Target<'a> {
+    fn new(
+        build: &'a Build<'a>,
+        platform: Platform,
+        warnings: &mut Warnings,
+    ) -> Result<Self, LowerError> {
+        let Build {
+            definition,
+            dockerfile,
+            bases,
+            args,
+        } = build;
+        if let Ok(defaults) = scope::globals(definition, dockerfile, &platform, &BTreeMap::new()) {
+            lint::default_args(dockerfile, &defaults, warnings);
+        }
+        let globals = scope::globals(definition, dockerfile, &platform, args)
+            .map_err(|(span, error)| LowerError::at(span, span, error))?;
+        let stages = Stages::new(build, &platform, &globals)?;
+        let index = stages.target()?;
+        let reach = stages.reach(index, bases)?;
+        Ok(Self {
+            build,
+            platform,
+            globals,
+            stages,
+            index,
+            reach,
+        })
+    }
+
+    fn lower(
+        &self,
+        vertices: &mut Vertices,
+        warnings: &mut Warnings,
+    ) -> Result<TargetImage, LowerError> {
+        let mut done: Vec<Option<StageState<'a>>> = vec![None; self.stages.len()];
+        for (&index, triggers) in &self.reach.stages {
+            let mut lowering =
+                StageLowering::new(self, index, triggers, &done, vertices, warnings)?;
+            for trigger in triggers {
+                lowering.trigger(trigger)?;
+            }
+            for instruction in self.stages.get(index).instructions() {
+                lowering.instruction(instruction)?;
+            }
+            done[index] = Some(lowering.finish());
+        }
+        // The target is the first thing that is reached.
+        let state = done
+            .swap_remove(self.index)
+            .unwrap_or_else(|| StageState::empty(&self.platform));
+        Ok(self.image(state))
+    }
+
+    fn image(&self, state: StageState<'a>) -> TargetImage {
+        let StageState {
+            root,
+            mut config,
+            base,
+            history,
+            ..
+        } = state;
+        let own = config.platform();
+        let platform = match self.build.target_wish() {
+            Some(_) => self.platform.clone(),
+            None => own.normalized(),
+        };
+        // What only the base image can say of its machine stays said.
+        let is_same_machine = own.os == platform.os && own.architecture == platform.architecture;
+        let labelled = if is_same_machine {
+            Platform {
+                variant: platform.variant.clone().or(own.variant),
+                os_version: platform.os_version.clone().or(own.os_version),
+                os_features: match platform.os_features.as_slice() {
+                    [] => own.os_features,
+                    wanted => wanted.to_vec(),
+                },
+                ..platform.clone()
+            }
+        } else {
+            platform.clone()
+        };
+        config.set_platform(&labelled.normalized());
+        let labels = self.build.definition.labels.clone();
+        config.config.labels.extend(labels);
+        TargetImage {
+            platform,
+            root,
+            config,
+            base: base.cloned(),
+            history,
+        }
+    }
+
+    /// Returns the time that stands for "now" (`dockerfile.md` §19).
+    fn epoch(&self) -> Result<Option<i64>, LowerError> {
+        let given = self.build.args.get(SOURCE_DATE_EPOCH);
+        let value = match given
+            .map(String::as_str)
+            .or(self.globals.get(SOURCE_DATE_EPOCH))
+        {
+            None | Some("") => return Ok(None),
+            Some(value) => value,
+        };
+        if let Ok(seconds) = value.parse() {
+            return Ok(Some(seconds));
+        }
+        let is_source = value == "context"
+            || self.build.definition.contexts.contains_key(value)
+            || self.stages.is_name(value);
+        let kind = if is_source {
+            LowerErrorKind::Unsupported(Unsupported::EpochOfSource)
+        } else {
+            LowerErrorKind::Epoch {
+                value: value.to_owned(),
+            }
+        };
+        let mut declarations = self
+            .build
+            .dockerfile
+            .global_args
+            .iter()
+            .flat_map(|arg| &arg.kind.declarations);
+        let in_file = declarations.find(|declaration| declaration.name.text == SOURCE_DATE_EPOCH);
+        Err(match (given, in_file) {
+            (None, Some(declaration)) => LowerError::at(declaration.span, declaration.span, kind),
+            _ => LowerError::of_option(kind),
+        })
+    }
 }

@@ -1,6 +1,6 @@
 //! Vertices: operations with an identity, and the graph they form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dockerfile::Span;
@@ -58,7 +58,10 @@ pub struct Graph {
     pub vertices: Vec<Vertex>,
     /// The images, in the order of the requested platforms.
     pub images: Vec<TargetImage>,
-    /// What is legal but unwise in the Dockerfile.
+    /// The stages that the targets need, by their place in the file: the only ones for which most
+    /// checks of the text are reported.
+    pub reached_stages: BTreeSet<usize>,
+    /// What is legal but unwise in the Dockerfile, as variables and base images reveal it.
     pub warnings: Vec<Warning>,
     /// The time that stands for "now" in what is made; seconds since 1970.
     pub source_date_epoch: Option<i64>,

@@ -1,0 +1,100 @@
+//! RUN (`dockerfile.md` §12).
+
+use dockerfile::ast::{self, Run, RunCommand};
+
+use super::config::texts;
+use super::instruction::{Site, StageLowering};
+use super::mount::Mounts;
+use crate::error::{LowerError, LowerErrorKind, Unsupported};
+use crate::history;
+use crate::name;
+use crate::op::{NetworkMode, Op, RunOp, Script, SecurityMode};
+use crate::scope;
+
+const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
+
+impl StageLowering<'_, '_> {
+    pub(super) fn run(&mut self, site: &Site<'_>, run: &Run) -> Result<(), LowerError> {
+        if let Some(device) = run.flags.devices.first() {
+            let kind = LowerErrorKind::Unsupported(Unsupported::Device);
+            return Err(site.error(device.span, kind));
+        }
+        let mounts = self.mounts(site, &run.flags.mounts)?;
+        let (argv, script) = self.argv(&run.command);
+        let line = history::run(&argv, &self.state.scope);
+        let build = self.target.build;
+        let hostname = build.args.get("BUILDKIT_SANDBOX_HOSTNAME");
+        let network = run.flags.network.map(|network| network.value);
+        let security = run.flags.security.map(|security| security.value);
+        let Mounts {
+            mounts,
+            ssh_socket,
+            secret_variables,
+        } = mounts;
+        let op = RunOp {
+            root: self.state.root,
+            argv,
+            env: self.process_env(ssh_socket),
+            proxy_env: scope::proxy_env(&build.args),
+            cwd: self.state.cwd().to_owned(),
+            user: self.state.config.config.user.clone(),
+            network: match network {
+                None | Some(ast::NetworkMode::Default) => build.definition.network,
+                Some(ast::NetworkMode::None) => NetworkMode::None,
+                Some(ast::NetworkMode::Host) => NetworkMode::Host,
+            },
+            security: match security {
+                None | Some(ast::SecurityMode::Sandbox) => SecurityMode::Sandbox,
+                Some(ast::SecurityMode::Insecure) => SecurityMode::Insecure,
+            },
+            hostname: hostname.map_or(DEFAULT_HOSTNAME, String::as_str).to_owned(),
+            mounts,
+            script,
+            platform: self.state.platform.clone(),
+        };
+        let more = match &run.command {
+            RunCommand::Script(heredoc) => name::summary(&heredoc.body.text),
+            RunCommand::Exec(_) | RunCommand::Shell(_) | RunCommand::ShellHeredocs { .. } => {
+                String::new()
+            }
+        };
+        self.step(site, Op::Run(op), &secret_variables, &more);
+        self.note(line);
+        Ok(())
+    }
+
+    /// Returns the command line and, for a heredoc that names its interpreter, the program to put
+    /// in place for it.
+    fn argv(&self, command: &RunCommand) -> (Vec<String>, Option<Script>) {
+        match command {
+            RunCommand::Exec(words) => (texts(words), None),
+            RunCommand::Script(heredoc) if self.is_program(&heredoc.content()) => {
+                let script = Script {
+                    name: heredoc.delimiter.clone(),
+                    content: heredoc.content(),
+                };
+                let path = format!("/dev/pipes/{}", script.name);
+                (self.in_shell(path), Some(script))
+            }
+            RunCommand::Shell(_) | RunCommand::Script(_) | RunCommand::ShellHeredocs { .. } => {
+                let script = command.shell_text().unwrap_or_default();
+                (self.in_shell(script), None)
+            }
+        }
+    }
+
+    fn is_program(&self, content: &str) -> bool {
+        self.state.config.os != "windows" && content.starts_with("#!")
+    }
+
+    fn process_env(&self, ssh_socket: Option<String>) -> Vec<(String, String)> {
+        let variables = self.state.scope.variables();
+        let mut env = variables.pairs().to_vec();
+        if let Some(socket) = ssh_socket
+            && variables.get("SSH_AUTH_SOCK").is_none()
+        {
+            env.push(("SSH_AUTH_SOCK".to_owned(), socket));
+        }
+        env
+    }
+}

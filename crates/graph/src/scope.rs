@@ -1,0 +1,205 @@
+//! Variables: what a name means at a point of the file (`dockerfile.md` §9).
+//!
+//! There are two kinds of scopes. The global one holds the automatic arguments and the ARGs above
+//! the first FROM; only FROM lines see it. Each stage has its own, which starts with what its base
+//! defines; an ARG without a value takes that of the global scope.
+
+use std::collections::BTreeMap;
+
+use dockerfile::Span;
+use dockerfile::ast::Dockerfile;
+use dockerfile::directive::Escape;
+use dockerfile::expand::{ExpandError, Expander, Expansion};
+use oci::Platform;
+
+use crate::definition::Definition;
+
+/// Variables, in the order of their latest definition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Variables(Vec<(String, String)>);
+
+impl Variables {
+    /// Gives `name` a value and moves it to the end.
+    pub(crate) fn define(&mut self, name: &str, value: &str) {
+        self.0.retain(|(known, _)| known != name);
+        self.0.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let pair = self.0.iter().find(|(known, _)| known == name)?;
+        Some(&pair.1)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    pub(crate) fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+
+    /// Expands `text` as one word.
+    pub(crate) fn expand(
+        &self,
+        text: &str,
+        escape: Escape,
+    ) -> Result<Expansion<String>, ExpandError> {
+        let lookup = |name: &str| self.get(name);
+        Expander::new(escape, &lookup).word(text)
+    }
+}
+
+/// Returns the build arguments that lowering sees: those of the definition, and its epoch.
+pub(crate) fn build_args(definition: &Definition) -> BTreeMap<String, String> {
+    let mut args = definition.build_args.clone();
+    if let Some(seconds) = definition.source_date_epoch {
+        args.entry(SOURCE_DATE_EPOCH.to_owned())
+            .or_insert_with(|| seconds.to_string());
+    }
+    args
+}
+
+/// The argument that says which time stands for "now".
+pub(crate) const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// Arguments that steer the build and are no variables of its steps.
+const NOT_EXPORTED: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// Returns the global scope of the build for `target`.
+///
+/// # Errors
+///
+/// A default value that cannot be expanded, with the place of that value.
+pub(crate) fn globals(
+    definition: &Definition,
+    dockerfile: &Dockerfile,
+    target: &Platform,
+    build_args: &BTreeMap<String, String>,
+) -> Result<Variables, (Span, ExpandError)> {
+    let mut variables = Variables::default();
+    for (name, value) in automatic(definition, dockerfile, target) {
+        variables.define(name, build_args.get(name).unwrap_or(&value));
+    }
+    let declarations = dockerfile
+        .global_args
+        .iter()
+        .flat_map(|arg| &arg.kind.declarations);
+    for declaration in declarations {
+        let name = &declaration.name.text;
+        if let Some(value) = build_args.get(name) {
+            variables.define(name, value);
+        } else if let Some(default) = &declaration.default {
+            let value = variables
+                .expand(&default.text, dockerfile.directives.escape)
+                .map_err(|error| (default.span, error))?
+                .value;
+            variables.define(name, &value);
+        }
+    }
+    Ok(variables)
+}
+
+fn automatic(
+    definition: &Definition,
+    dockerfile: &Dockerfile,
+    target: &Platform,
+) -> Vec<(&'static str, String)> {
+    let build = &definition.build_platform;
+    let last_stage = dockerfile.stages.last().and_then(|stage| stage.name());
+    let target_stage = definition.target.as_deref().or(last_stage);
+    let or_empty = |value: &Option<String>| value.clone().unwrap_or_default();
+    vec![
+        ("BUILDPLATFORM", build.to_string()),
+        ("BUILDOS", build.os.clone()),
+        ("BUILDOSVERSION", or_empty(&build.os_version)),
+        ("BUILDARCH", build.architecture.clone()),
+        ("BUILDVARIANT", or_empty(&build.variant)),
+        ("TARGETPLATFORM", target.to_string()),
+        ("TARGETOS", target.os.clone()),
+        ("TARGETOSVERSION", or_empty(&target.os_version)),
+        ("TARGETARCH", target.architecture.clone()),
+        ("TARGETVARIANT", or_empty(&target.variant)),
+        ("TARGETSTAGE", target_stage.unwrap_or("default").to_owned()),
+    ]
+}
+
+/// The scope of a stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StageScope {
+    variables: Variables,
+    args: Vec<DeclaredArg>,
+}
+
+/// An argument that a stage declares, at its first declaration's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct DeclaredArg {
+    name: String,
+    value: Option<String>,
+}
+
+impl StageScope {
+    pub(crate) fn variables(&self) -> &Variables {
+        &self.variables
+    }
+
+    /// ENV: defines a variable.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.variables.define(name, value);
+    }
+
+    /// ARG: declares an argument; without a value nothing is defined.
+    pub(crate) fn declare_arg(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value
+            && !NOT_EXPORTED.contains(&name)
+        {
+            self.variables.define(name, value);
+        }
+        let value = value.map(str::to_owned);
+        match self.args.iter_mut().find(|arg| arg.name == name) {
+            Some(known) => known.value = value,
+            None => self.args.push(DeclaredArg {
+                name: name.to_owned(),
+                value,
+            }),
+        }
+    }
+
+    /// Returns whether somebody who reads `name` knows what it is, be it unset.
+    pub(crate) fn declares(&self, name: &str) -> bool {
+        NOT_EXPORTED.contains(&name) || self.args.iter().any(|arg| arg.name == name)
+    }
+
+    /// Returns the arguments in order of first declaration, with their values as of now: an ENV
+    /// may have changed them.
+    pub(crate) fn args(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.args.iter().map(|arg| {
+            let current = self.variables.get(&arg.name);
+            let value = current.or(arg.value.as_deref());
+            (arg.name.as_str(), value.unwrap_or_default())
+        })
+    }
+}
+
+const PROXY_ARGS: [&str; 5] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+];
+
+/// Returns the proxy variables that the build arguments define, in both letter cases (§9.4).
+pub(crate) fn proxy_env(build_args: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut env = Vec::new();
+    for name in PROXY_ARGS {
+        // Two spellings of one name: the last in order wins.
+        let given = build_args
+            .iter()
+            .rfind(|(arg, value)| arg.eq_ignore_ascii_case(name) && !value.is_empty());
+        if let Some((_, value)) = given {
+            env.push((name.to_owned(), value.clone()));
+            env.push((name.to_ascii_lowercase(), value.clone()));
+        }
+    }
+    env
+}
