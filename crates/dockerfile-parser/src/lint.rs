@@ -30,13 +30,15 @@ pub fn suggestion<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    let length = word.chars().count();
     let mut nearest = None;
     let mut nearest_distance = 3;
-    for candidate in candidates {
+    for candidate in candidates.into_iter().take(MAX_CANDIDATES) {
         if candidate == word {
             return None;
         }
-        if word.len().abs_diff(candidate.len()) > MAX_LENGTH_DIFFERENCE {
+        // Each character more or less is one step.
+        if length.abs_diff(candidate.chars().count()) >= nearest_distance {
             continue;
         }
         let distance = edit_distance(word, candidate);
@@ -48,8 +50,9 @@ pub fn suggestion<'a>(
     nearest
 }
 
-/// Two characters of four bytes each: no pair of words that differs by more is close.
-const MAX_LENGTH_DIFFERENCE: usize = 8;
+/// More candidates than anybody declares by hand; the rest of a longer list is not looked at, as
+/// every wrong word of a file may ask for it.
+const MAX_CANDIDATES: usize = 500;
 
 /// How many characters have to be put in, taken out or exchanged to get from `a` to `b`.
 fn edit_distance(a: &str, b: &str) -> usize {

@@ -121,8 +121,9 @@ pub fn read(source: &Source) -> Nodes {
 pub(crate) fn read_from(mut lexer: Lexer<'_>, source: &Source) -> Nodes {
     let mut nodes = Vec::new();
     let mut errors = Vec::new();
+    let mut guesses = Guesses::Allowed;
     while let Some(line) = lexer.next_line() {
-        match read_node(&mut lexer, source, line) {
+        match read_node(&mut lexer, source, line, &mut guesses) {
             Ok(node) => nodes.push(node),
             Err(error) => errors.push(error),
         }
@@ -144,10 +145,19 @@ fn error_at(span: Span, kind: DockerfileErrorKind) -> DockerfileError {
     }
 }
 
+/// Whether heredocs of instructions that are wrong or unknown are looked for. After one that has no
+/// end they are not, as every search for an end goes through the rest of the file.
+#[derive(PartialEq)]
+enum Guesses {
+    Allowed,
+    Failed,
+}
+
 fn read_node(
     lexer: &mut Lexer<'_>,
     source: &Source,
     mut line: LogicalLine,
+    guesses: &mut Guesses,
 ) -> Result<Node, DockerfileError> {
     let comments = std::mem::take(&mut line.comments);
     let cutter = Cutter {
@@ -156,11 +166,12 @@ fn read_node(
     };
     let cut = cutter.node(0..line.text.len(), Depth::File);
     // Bodies are read even where the line is wrong, or they would be taken for instructions.
+    let is_guess = !matches!(&cut, Ok(node) if node.known.is_some());
     let opened = match &cut {
         Ok(node) if !takes_heredocs(node) => Vec::new(),
+        Ok(_) | Err(_) if is_guess && *guesses == Guesses::Failed => Vec::new(),
         Ok(_) | Err(_) => heredoc::openings(&line),
     };
-    let is_guess = !matches!(&cut, Ok(node) if node.known.is_some());
     let before_bodies = lexer.position();
     let mut span = line.span;
     let mut heredocs = Vec::with_capacity(opened.len());
@@ -171,6 +182,7 @@ fn read_node(
                 heredocs.push(opening.with_body(found));
             }
             None if is_guess => {
+                *guesses = Guesses::Failed;
                 lexer.rewind(before_bodies);
                 break;
             }

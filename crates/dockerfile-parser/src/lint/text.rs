@@ -98,7 +98,7 @@ const AUTOMATIC_ARGS: &[&str] = &[
     "TARGETSTAGE",
 ];
 
-fn declared_args(global_args: &[Instruction<Arg>]) -> Vec<&str> {
+fn declared_args(global_args: &[Instruction<Arg>]) -> BTreeSet<&str> {
     let globals = global_args.iter().flat_map(|arg| &arg.kind.declarations);
     let globals = globals.map(|declaration| declaration.name.text.as_str());
     globals.chain(AUTOMATIC_ARGS.iter().copied()).collect()
@@ -213,7 +213,7 @@ impl Findings {
         }
     }
 
-    fn from(&mut self, from: &Instruction<From>, declared: &[&str], escape: Escape) {
+    fn from(&mut self, from: &Instruction<From>, declared: &BTreeSet<&str>, escape: Escape) {
         self.continuation(from);
         if let Some(name) = &from.kind.name {
             let (keyword, as_keyword) = (&from.keyword.text, &name.as_keyword.text);
@@ -236,10 +236,10 @@ impl Findings {
         &mut self,
         from: &Instruction<From>,
         word: &Word,
-        declared: &[&str],
+        declared: &BTreeSet<&str>,
         escape: Escape,
     ) {
-        let lookup = |name: &str| declared.contains(&name).then_some("");
+        let lookup = |name: &str| declared.contains(name).then_some("");
         // A word that cannot be expanded is an error, which is told elsewhere.
         let Ok(expansion) = Expander::new(escape, &lookup).word(&word.text) else {
             return;

@@ -84,14 +84,16 @@ fn sources(
         return Err(error(node, destination.span, kind));
     }
     let mut sources = Vec::with_capacity(words.len());
+    let mut heredocs = node.heredocs.iter().peekable();
     for word in words {
         // Words are cut here at every blank, but where heredocs are recognised as a shell does.
         // What is a heredoc to one but not to the other is a path.
-        let heredoc = opening(word)?.and_then(|_| {
-            node.heredocs
-                .iter()
-                .find(|heredoc| heredoc.word.span == word.span)
-        });
+        let is_opening = opening(word)?.is_some();
+        while heredocs
+            .next_if(|heredoc| heredoc.word.span.start < word.span.start)
+            .is_some()
+        {}
+        let heredoc = heredocs.next_if(|heredoc| is_opening && heredoc.word.span == word.span);
         sources.push(match heredoc {
             Some(heredoc) => CopySource::Heredoc(heredoc.clone()),
             None => CopySource::Path(word.clone()),
