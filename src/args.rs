@@ -1,0 +1,131 @@
+//! The command line: which command is meant, and values of flags that several share.
+//!
+//! `rbuild [OPTIONS] PATH` is short for `rbuild build [OPTIONS] PATH`. So the first word that is not
+//! one of the options that every command has decides: a command's name, or else a build. (A build
+//! context that is called like a command is written `./run`.)
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::commands::{BuildArgs, ImagesArgs, RunArgs};
+
+pub(crate) mod values;
+
+/// Build container images for any platform, without a daemon and without root
+#[derive(Debug, Parser)]
+#[command(
+    name = "rbuild",
+    version,
+    override_usage = "rbuild [OPTIONS] PATH\n       rbuild COMMAND [OPTIONS] …",
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct GlobalArgs {
+    /// Keep blobs, layers and the cache in DIR [default: $RBUILD_ROOT, else
+    /// $XDG_DATA_HOME/rbuild, else ~/.local/share/rbuild]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) root: Option<PathBuf>,
+
+    /// Log to standard error what is decided and why; $RBUILD_LOG selects more finely
+    #[arg(short = 'D', long, global = true, value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, hide_possible_values = true,
+          value_parser = values::boolean)]
+    pub(crate) debug: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build images from a Dockerfile (`rbuild PATH` is the same)
+    #[command(visible_alias = "b", args_override_self = true)]
+    Build(Box<BuildArgs>),
+    /// List the images in the local store
+    Images(ImagesArgs),
+    /// Run an image's command in the sandbox
+    #[command(args_override_self = true)]
+    Run(RunArgs),
+    /// Print the version
+    Version,
+}
+
+impl Cli {
+    /// Reads a command line, its first word the program's name.
+    ///
+    /// # Errors
+    ///
+    /// What `clap` says of it; a request for help or the version is such an answer, too.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut words: Vec<OsString> = words.into_iter().collect();
+        match first_word(&words) {
+            FirstWord::Help => Err(Self::complete_help()),
+            FirstWord::Command => Self::try_parse_from(words),
+            FirstWord::Build(at) => {
+                words.insert(at, "build".into());
+                Self::try_parse_from(words)
+            }
+        }
+    }
+
+    /// The commands and, as most calls need no other, the options of `build`.
+    fn complete_help() -> clap::Error {
+        let mut command = Self::command();
+        command.build();
+        let mut text = command.render_help().to_string();
+        if let Some(build) = command.find_subcommand_mut("build") {
+            let template = "\nOptions of a build:\n{options}\n";
+            text += &build
+                .clone()
+                .help_template(template)
+                .render_help()
+                .to_string();
+        }
+        clap::Error::raw(clap::error::ErrorKind::DisplayHelp, text)
+    }
+}
+
+enum FirstWord {
+    /// Help on everything is wanted.
+    Help,
+    /// A command's name, the version, or nothing.
+    Command,
+    /// A build; its words start here.
+    Build(usize),
+}
+
+fn first_word(words: &[OsString]) -> FirstWord {
+    let command = Cli::command();
+    let mut at = 1;
+    while let Some(word) = words.get(at).map(OsString::as_os_str) {
+        match word.to_str() {
+            Some("--root") => at += 2,
+            Some("-D" | "--debug") => at += 1,
+            Some(word) if word.starts_with("--root=") || word.starts_with("--debug=") => at += 1,
+            Some("-h" | "--help" | "help") => return FirstWord::Help,
+            Some("-V" | "--version") => return FirstWord::Command,
+            Some(word) if command.find_subcommand(word).is_some() => return FirstWord::Command,
+            Some(_) | None => return FirstWord::Build(at),
+        }
+    }
+    FirstWord::Command
+}
+
+/// Whether a path on the command line means standard input or output.
+pub(crate) fn is_dash(path: impl AsRef<OsStr>) -> bool {
+    path.as_ref() == "-"
+}
+
+#[cfg(test)]
+mod tests;

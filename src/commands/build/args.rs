@@ -1,0 +1,148 @@
+//! The options of `rbuild build` (`cli-and-outputs.md` §1).
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use exporter::Output;
+use graph::op::NetworkMode;
+use oci::{Platform, Reference};
+
+use crate::args::values::{self, BuildContextArg, KeyValue};
+
+/// Options of `rbuild build`; those that Docker's build has are called as there
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuildArgs {
+    /// Directory whose files COPY and ADD take; `-` reads a Dockerfile from standard input and
+    /// offers no files
+    #[arg(value_name = "PATH")]
+    pub(crate) context: OsString,
+
+    /// Build for these platforms, as in linux/amd64,linux/arm64; `local` is this machine's
+    /// [default: $DOCKER_DEFAULT_PLATFORM, else this machine's]
+    #[arg(long = "platform", value_name = "PLATFORM,…", value_delimiter = ',',
+          value_parser = values::platform)]
+    pub(crate) platforms: Vec<Platform>,
+
+    /// Name the image; repeatable
+    #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]", value_parser = values::tag)]
+    pub(crate) tags: Vec<Reference>,
+
+    /// Read the instructions from FILE; `-` is standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Deliver the result: type=oci|docker,dest=FILE, type=image[,push=true], type=cacheonly;
+    /// repeatable [default: keep the image in the local store]
+    #[arg(short, long = "output", value_name = "type=TYPE,…", allow_hyphen_values = true,
+          value_parser = Output::parse)]
+    pub(crate) outputs: Vec<Output>,
+
+    #[command(flatten)]
+    pub(crate) switches: Switches,
+
+    /// Set a build argument; without a value it comes from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]", allow_hyphen_values = true,
+          value_parser = values::key_value)]
+    pub(crate) build_args: Vec<KeyValue>,
+
+    /// Let NAME stand for a directory, docker-image://REFERENCE or oci-layout://DIR[:TAG][@DIGEST]
+    #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = values::build_context)]
+    pub(crate) contexts: Vec<BuildContextArg>,
+
+    /// Build this stage [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+
+    /// Add a label to the image
+    #[arg(long = "label", value_name = "NAME[=VALUE]", allow_hyphen_values = true,
+          value_parser = values::key_value)]
+    pub(crate) labels: Vec<KeyValue>,
+
+    /// Network of RUN steps that choose none themselves: default, none or host
+    #[arg(long, value_name = "MODE", default_value = "default", hide_default_value = true,
+          value_parser = values::network)]
+    pub(crate) network: NetworkMode,
+
+    /// How progress is shown [default: $BUILDKIT_PROGRESS, else auto]
+    #[arg(long, value_name = "MODE")]
+    pub(crate) progress: Option<ProgressMode>,
+
+    /// Write the image's id to FILE: the digest of its config, or of the index
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+
+    /// Write what was made to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+
+    /// Run this many steps and compressions at once [default: one per processor]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+
+    /// How RUN steps are kept apart from this machine
+    #[arg(long, value_name = "LEVEL", default_value = "full")]
+    pub(crate) isolation: Isolation,
+
+    /// Attestations are not supported yet; `false` says that none are wanted
+    #[arg(long, value_name = "BOOL", value_parser = values::attestation)]
+    pub(crate) provenance: Option<()>,
+
+    /// Attestations are not supported yet; `false` says that none are wanted
+    #[arg(long, value_name = "BOOL", value_parser = values::attestation)]
+    pub(crate) sbom: Option<()>,
+}
+
+/// The options that are on or off. As with Docker, `--push=false` is off.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Switches {
+    /// Push the image to the registries that its names say
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          value_parser = values::boolean)]
+    pub(crate) push: bool,
+
+    /// Load the image into a container engine (not supported yet)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          value_parser = values::boolean)]
+    pub(crate) load: bool,
+
+    /// Run every step, also those whose results are known
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          value_parser = values::boolean)]
+    pub(crate) no_cache: bool,
+
+    /// Show no progress; print the image's id on standard output
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          value_parser = values::boolean)]
+    pub(crate) quiet: bool,
+
+    /// Print where the time went
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          value_parser = values::boolean)]
+    pub(crate) timings: bool,
+}
+
+/// The values of `--progress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// What suits standard error; for now that is plain
+    Auto,
+    /// Lines, one below the other
+    Plain,
+    /// Nothing, but the image's id on standard output
+    Quiet,
+    /// Nothing
+    None,
+}
+
+/// The values of `--isolation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Isolation {
+    /// All namespaces and a system-call filter; the only level so far
+    Full,
+}

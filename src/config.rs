@@ -1,0 +1,227 @@
+//! rbuild's own configuration file: how the registries are reached.
+//!
+//! ```toml
+//! [registry."docker.io"]
+//! mirrors = ["mirror.example.com/hub", "127.0.0.1:5000"]   # asked first, for pulls only
+//!
+//! [registry."registry.internal:5000"]
+//! plain-http = true                    # no TLS
+//! insecure = true                      # TLS without verification; instead of the former
+//! ca = ["internal.pem"]                # more roots of trust; relative to this file
+//! ```
+//!
+//! The file is `$RBUILD_CONFIG`, else `$XDG_CONFIG_HOME/rbuild/config.toml`, else
+//! `~/.config/rbuild/config.toml`. Only the first must exist. A key that is not known is refused: it
+//! may be a security setting that was misspelt.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use registry::{HostConfig, Mirror, RegistryConfig, Transport};
+use serde::Deserialize;
+
+/// Where the file is, and whether it has to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// The user named it.
+    Named(PathBuf),
+    /// The usual place.
+    Usual(PathBuf),
+}
+
+/// What the file says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    registry: BTreeMap<String, RegistryTable>,
+}
+
+/// `[registry."host"]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RegistryTable {
+    #[serde(default)]
+    mirrors: Vec<String>,
+    #[serde(default)]
+    plain_http: bool,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default)]
+    ca: Vec<PathBuf>,
+}
+
+/// Why the file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("configuration file {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("configuration file {}: {source}", path.display())]
+    Syntax {
+        path: PathBuf,
+        source: Box<toml::de::Error>,
+    },
+    #[error("configuration file {}: `{host}` is not a registry's host", path.display())]
+    Host { path: PathBuf, host: String },
+    #[error("configuration file {}: registry `{host}`: {source}", path.display())]
+    Mirror {
+        path: PathBuf,
+        host: String,
+        source: registry::config::MirrorError,
+    },
+    #[error(
+        "configuration file {}: registry `{host}`: plain-http and insecure exclude each other",
+        path.display()
+    )]
+    TwoTransports { path: PathBuf, host: String },
+    #[error("certificate {} of registry `{host}`: {source}", path.display())]
+    Certificate {
+        path: PathBuf,
+        host: String,
+        source: io::Error,
+    },
+}
+
+/// Reads the file; the usual place may be empty.
+///
+/// # Errors
+///
+/// The file, or one that it names, cannot be read, or holds something else than the above.
+pub(crate) fn load(location: &Location) -> Result<RegistryConfig, ConfigError> {
+    let (Location::Named(path) | Location::Usual(path)) = location;
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(path, &text),
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                && matches!(location, Location::Usual(_)) =>
+        {
+            Ok(RegistryConfig::default())
+        }
+        Err(source) => Err(ConfigError::Read {
+            path: path.clone(),
+            source,
+        }),
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<RegistryConfig, ConfigError> {
+    let file: File = toml::from_str(text).map_err(|source| ConfigError::Syntax {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })?;
+    let mut config = RegistryConfig::default();
+    for (host, table) in file.registry {
+        let settings = host_config(path, &host, table)?;
+        config.hosts.insert(host, settings);
+    }
+    Ok(config)
+}
+
+fn host_config(path: &Path, host: &str, table: RegistryTable) -> Result<HostConfig, ConfigError> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    if host.is_empty() || !host.chars().all(legal) {
+        return Err(ConfigError::Host {
+            path: path.to_owned(),
+            host: host.to_owned(),
+        });
+    }
+    let transport = match (table.plain_http, table.insecure) {
+        (false, false) => Transport::Standard,
+        (true, false) => Transport::PlainHttp,
+        (false, true) => Transport::Unverified,
+        (true, true) => {
+            return Err(ConfigError::TwoTransports {
+                path: path.to_owned(),
+                host: host.to_owned(),
+            });
+        }
+    };
+    let mirror = |text: &String| {
+        text.parse::<Mirror>()
+            .map_err(|source| ConfigError::Mirror {
+                path: path.to_owned(),
+                host: host.to_owned(),
+                source,
+            })
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let certificate = |file: &PathBuf| {
+        let path = folder.join(file);
+        std::fs::read(&path).map_err(|source| ConfigError::Certificate {
+            path,
+            host: host.to_owned(),
+            source,
+        })
+    };
+    Ok(HostConfig {
+        mirrors: table.mirrors.iter().map(mirror).collect::<Result<_, _>>()?,
+        transport,
+        ca_certificates: table.ca.iter().map(certificate).collect::<Result<_, _>>()?,
+        client_identity: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_text(text: &str) -> Result<RegistryConfig, String> {
+        parse(Path::new("/etc/rb/config.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn all_settings_of_a_registry() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.pem"), "certificate").unwrap();
+        let text = "[registry.\"docker.io\"]\nmirrors = [\"127.0.0.1:5000\", \"m.example/hub\"]\n\
+             [registry.\"r.internal:5000\"]\ninsecure = true\nca = [\"a.pem\"]\n\
+             [registry.\"p.internal\"]\nplain-http = true";
+        let config = parse(&folder.path().join("config.toml"), text).unwrap();
+        let mirrors: Vec<&str> = config.hosts["docker.io"]
+            .mirrors
+            .iter()
+            .map(Mirror::host)
+            .collect();
+        assert_eq!(mirrors, ["127.0.0.1:5000", "m.example"]);
+        let internal = &config.hosts["r.internal:5000"];
+        assert_eq!(internal.transport, Transport::Unverified);
+        assert_eq!(internal.ca_certificates, [b"certificate"]);
+        assert_eq!(config.hosts["p.internal"].transport, Transport::PlainHttp);
+        assert!(parse_text("").unwrap().hosts.is_empty());
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_its_line() {
+        insta::assert_snapshot!(
+            parse_text("[registry.\"a\"]\nplain_http = true").unwrap_err(),
+            @r"
+    configuration file /etc/rb/config.toml: TOML parse error at line 2, column 1
+      |
+    2 | plain_http = true
+      | ^^^^^^^^^^
+    unknown field `plain_http`, expected one of `mirrors`, `plain-http`, `insecure`, `ca`
+    "
+        );
+        insta::assert_snapshot!(parse_text("[registry.\"http://a\"]").unwrap_err(), @"");
+        insta::assert_snapshot!(
+            parse_text("[registry.a]\nplain-http = true\ninsecure = true").unwrap_err(),
+            @""
+        );
+        insta::assert_snapshot!(
+            parse_text("[registry.a]\nmirrors = [\"http://x y\"]").unwrap_err(),
+            @""
+        );
+        insta::assert_snapshot!(
+            parse_text("[registry.a]\nca = [\"nonexistent.pem\"]").unwrap_err(),
+            @""
+        );
+    }
+
+    #[test]
+    fn only_a_named_file_must_exist() {
+        let missing = PathBuf::from("/nonexistent/rbuild.toml");
+        assert!(load(&Location::Usual(missing.clone())).is_ok());
+        assert!(load(&Location::Named(missing)).is_err());
+    }
+}

@@ -1,0 +1,360 @@
+//! The report of what went wrong: the only place where errors are rendered.
+//!
+//! ```text
+//! ------
+//!  > [2/2] RUN false:                     what the failed step had printed
+//! 0.104 oops
+//! ------
+//! Dockerfile:3                            the instruction, and the lines around it
+//! --------------------
+//!    1 |     FROM alpine
+//!    2 |
+//!    3 | >>> RUN false
+//! --------------------
+//! ERROR: failed to build: failed to solve: process "/bin/sh -c false" did not …
+//! help: …                                 the way out, where the message does not imply it
+//! ```
+
+use std::error::Error;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use dockerfile::lint::Warning;
+use dockerfile::{DockerfileError, Source, Span};
+
+use crate::ui::printable::printable;
+use crate::ui::progress::{FailedStep, StepTime};
+use crate::ui::units;
+
+/// What a failure means to whoever called rbuild.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// What was asked for did not come about.
+    Failed,
+    /// The command line asks for something that makes no sense.
+    Usage,
+    /// Rbuild itself is at fault.
+    Internal,
+    /// The user gave up.
+    Cancelled,
+}
+
+impl Class {
+    /// The exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Internal => 3,
+            Self::Cancelled => 130,
+        }
+    }
+}
+
+/// Why a command ends without what was asked of it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) class: Class,
+    /// What was found wrong; at least one.
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    /// In one line, or more where what is cited has more.
+    pub(crate) message: String,
+    /// The user's next step.
+    pub(crate) help: Option<String>,
+    /// The lines to blame.
+    pub(crate) excerpt: Option<Excerpt>,
+}
+
+/// Lines of a Dockerfile, with an instruction marked and, where it is less, what is wrong in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Excerpt {
+    pub(crate) source: Arc<Source>,
+    pub(crate) instruction: Span,
+    pub(crate) mark: Option<Span>,
+}
+
+/// What errors of a build begin with.
+const SOLVE: &str = "failed to build: failed to solve: ";
+
+impl Failure {
+    /// A failure with one finding, which is told whole by `error` and its sources.
+    pub(crate) fn new(error: &dyn Error, help: Option<String>) -> Self {
+        Self {
+            class: Class::Failed,
+            findings: vec![Finding {
+                message: chain(error),
+                help,
+                excerpt: None,
+            }],
+        }
+    }
+
+    /// A command line that makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self {
+            class: Class::Usage,
+            findings: vec![Finding {
+                message: message.into(),
+                help: None,
+                excerpt: None,
+            }],
+        }
+    }
+
+    /// The user gave up.
+    pub(crate) fn cancelled() -> Self {
+        Self {
+            class: Class::Cancelled,
+            findings: vec![Finding {
+                message: format!("{SOLVE}canceled"),
+                help: None,
+                excerpt: None,
+            }],
+        }
+    }
+
+    /// What is wrong with a Dockerfile.
+    pub(crate) fn dockerfile(source: &Arc<Source>, errors: &[DockerfileError]) -> Self {
+        let finding = |error: &DockerfileError| Finding {
+            message: format!("{SOLVE}{}", error.message(source)),
+            help: error.help(),
+            excerpt: Some(Excerpt {
+                source: Arc::clone(source),
+                instruction: error.instruction,
+                mark: (error.span != error.instruction).then_some(error.span),
+            }),
+        };
+        Self {
+            class: Class::Failed,
+            findings: errors.iter().map(finding).collect(),
+        }
+    }
+
+    /// The same failure as one of the build itself, in the reference's words.
+    #[must_use]
+    pub(crate) fn of_build(mut self) -> Self {
+        for finding in &mut self.findings {
+            finding.message.insert_str(0, SOLVE);
+        }
+        self
+    }
+
+    /// The same failure, pointing at an instruction.
+    #[must_use]
+    pub(crate) fn at(mut self, excerpt: Option<&Excerpt>) -> Self {
+        for finding in &mut self.findings {
+            finding.excerpt = excerpt.cloned();
+        }
+        self
+    }
+
+    /// Renders the failure for people.
+    pub(crate) fn render(&self, paint: Paint) -> String {
+        let mut text = String::new();
+        for finding in &self.findings {
+            if let Some(excerpt) = &finding.excerpt {
+                text += &excerpt.render();
+            }
+            text += &format!(
+                "{} {}\n",
+                paint.error("ERROR:"),
+                multiline(&finding.message)
+            );
+            if let Some(help) = &finding.help {
+                text += &format!("{} {}\n", paint.help("help:"), multiline(help));
+            }
+        }
+        text
+    }
+}
+
+/// An error's text followed by those of its sources, as far as it does not hold them already.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Takes terminal orders out of a text and leaves it its lines.
+fn multiline(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(printable).collect();
+    lines.join("\n")
+}
+
+impl Excerpt {
+    /// The reference's block of lines (`dockerfile.md` §16.3), and carets below what is marked.
+    fn render(&self) -> String {
+        const RULE: &str = "--------------------\n";
+        let source = &self.source;
+        let (first, last) = source.line_range(self.instruction);
+        let margin = if first == last { 2 } else { 1 };
+        let mut text = match self.mark.map(|mark| source.position(mark.start)) {
+            Some(position) => format!("{}:{}:{}\n", source.name(), position.line, position.column),
+            None => format!("{}:{first}\n", source.name()),
+        };
+        text = printable(text.trim_end()).into_owned() + "\n" + RULE;
+        for number in first.saturating_sub(margin).max(1)..=last + margin {
+            let Some(line) = source.line(number) else {
+                break;
+            };
+            let arrows = if (first..=last).contains(&number) {
+                ">>>"
+            } else {
+                "   "
+            };
+            let line = printable(line.trim_end_matches('\r'));
+            text += &format!(" {number:>3} | {arrows} {line}\n");
+            if let Some(carets) = self.mark.and_then(|mark| carets(source, mark, number)) {
+                text += &format!("     |     {carets}\n");
+            }
+        }
+        text + RULE
+    }
+}
+
+/// The carets below line `number`, if `mark` has a part of it.
+fn carets(source: &Source, mark: Span, number: usize) -> Option<String> {
+    let line = source.line_span(number);
+    let start = mark.start.max(line.start);
+    let end = mark.end.min(line.end);
+    let (first, last) = source.line_range(mark);
+    let empty_mark = first == number && mark.start == mark.end;
+    if !(first..=last).contains(&number) || (start >= end && !empty_mark) {
+        return None;
+    }
+    let before = printable(source.slice(Span::new(line.start, start.max(line.start)))).into_owned();
+    // A tab stays a tab, so that the carets stand below what they mark whatever its width.
+    let indent: String = before
+        .chars()
+        .map(|c| if c == '\t' { '\t' } else { ' ' })
+        .collect();
+    let width = printable(source.slice(Span::new(start, end.max(start))))
+        .trim_end()
+        .chars()
+        .count();
+    Some(indent + &"^".repeat(width.max(1)))
+}
+
+/// What failed steps had printed.
+pub(crate) fn logs(steps: &[FailedStep]) -> String {
+    let mut text = String::new();
+    for step in steps {
+        text += &format!("------\n > {}:\n", step.name);
+        if step.forgotten_lines > 0 {
+            text += &format!("[… {} lines before these]\n", step.forgotten_lines);
+        }
+        for line in &step.log {
+            text += line;
+            text.push('\n');
+        }
+        text += "------\n";
+    }
+    text
+}
+
+/// How much is said about warnings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// A line each.
+    Brief,
+    /// With description, address and lines (`--debug`).
+    Full,
+}
+
+/// The block of warnings about a Dockerfile (§11.3); empty if there are none.
+pub(crate) fn warnings(
+    source: &Arc<Source>,
+    warnings: &[Warning],
+    detail: Detail,
+    paint: Paint,
+) -> String {
+    let heading = match (warnings.len(), detail) {
+        (0, _) => return String::new(),
+        (1, Detail::Brief) => "1 warning found (use --debug to expand):".to_owned(),
+        (1, Detail::Full) => "1 warning found:".to_owned(),
+        (count, Detail::Brief) => format!("{count} warnings found (use --debug to expand):"),
+        (count, Detail::Full) => format!("{count} warnings found:"),
+    };
+    let mut text = format!("\n {}\n", paint.warning(&heading));
+    for warning in warnings {
+        let (line, _) = source.line_range(warning.span);
+        let rule = warning.rule.name();
+        text += &format!(" - {rule}: {} (line {line})\n", printable(&warning.detail));
+        if detail == Detail::Full {
+            text += &format!("{}\n", warning.rule.description());
+            if let Some(url) = warning.rule.url() {
+                text += &format!("More info: {url}\n");
+            }
+            let excerpt = Excerpt {
+                source: Arc::clone(source),
+                instruction: warning.span,
+                mark: None,
+            };
+            text += &format!("{}\n", excerpt.render());
+        }
+    }
+    text
+}
+
+/// Where the time went (`--timings`): the steps, the longest first.
+pub(crate) fn timings(times: &[StepTime]) -> String {
+    let mut times: Vec<&StepTime> = times.iter().collect();
+    times.sort_by_key(|step| std::cmp::Reverse(step.duration));
+    let mut text = "\nWhere the time went (steps overlap):\n".to_owned();
+    for step in times {
+        let cached = if step.cached { " CACHED" } else { "" };
+        let seconds = units::milliseconds(step.duration);
+        // Writing to a string has no way to go wrong.
+        let _infallible = writeln!(text, "{seconds:>10}  {}{cached}", step.name);
+    }
+    text
+}
+
+/// Whether words get colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paint {
+    /// None.
+    Plain,
+    /// Colours of the terminal.
+    Colour,
+}
+
+impl Paint {
+    fn error(self, text: &str) -> String {
+        self.style(anstyle::AnsiColor::Red, text)
+    }
+
+    fn warning(self, text: &str) -> String {
+        self.style(anstyle::AnsiColor::Yellow, text)
+    }
+
+    fn help(self, text: &str) -> String {
+        self.style(anstyle::AnsiColor::Cyan, text)
+    }
+
+    fn style(self, colour: anstyle::AnsiColor, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Colour => {
+                let style = colour.on_default().bold();
+                format!("{style}{text}{style:#}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
