@@ -41,7 +41,7 @@ mod wire;
 
 pub use architecture::{Architecture, UnknownArchitecture};
 pub use child::run_if_child;
-pub use emulation::{Emulation, EmulationError, How};
+pub use emulation::{Emulation, EmulationError, How, Unusable};
 pub use enter::{EnterError, Entered, IdKind, IdRange, Obstacle, enter};
 pub use rootfs::{OsError, RootError};
 pub use spec::{
