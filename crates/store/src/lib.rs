@@ -26,6 +26,8 @@
 pub mod cache;
 pub mod content;
 pub mod disk;
+#[cfg(test)]
+mod fixture;
 pub mod images;
 pub mod layer;
 pub mod lock;

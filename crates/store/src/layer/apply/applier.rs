@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use super::crew::{Crew, Make, Task};
 use super::directory::Directory;
-use super::node::{self, Attributes, DirectoryMade, Given, Made, NodeError};
+use super::node::{self, Attributes, DirectoryMade, Given, LinkTarget, Made, NodeError};
 use super::path::{CleanPath, RefusedError};
 use super::{ExtractError, Limits};
 use crate::disk::DiskError;
@@ -80,6 +80,10 @@ pub(super) fn explain(error: NodeError, path: &Path) -> ExtractError {
         NodeError::Owner { uid, gid } => refused(
             path.as_os_str().as_bytes(),
             RefusedError::Owner { uid, gid },
+        ),
+        NodeError::LinkTarget { target } => refused(
+            path.as_os_str().as_bytes(),
+            RefusedError::LinkTarget { target },
         ),
         NodeError::Content(source) => ArchiveError::from(source).into(),
     }
@@ -336,43 +340,39 @@ impl<'a> Applier<'a> {
     }
 
     fn hard_link(&mut self, place: &Place, target: &[u8]) -> Result<(), ExtractError> {
-        let no_target = || {
-            place.refused(RefusedError::LinkTarget {
-                target: String::from_utf8_lossy(target).into_owned(),
-            })
-        };
+        let text = String::from_utf8_lossy(target).into_owned();
         let clean = CleanPath::parse(target, self.limits)
             .map_err(|why| place.refused(why))?
             .below(&self.base);
-        let Some((parent, name)) = clean.split() else {
-            return Err(no_target());
+        let parent = clean.split();
+        let found = match &parent {
+            Some((parent, name)) => self
+                .existing_directory(parent)?
+                .map(|directory| (directory, *name)),
+            None => None,
         };
-        let Some(from) = self.existing_directory(&parent)? else {
-            return Err(no_target());
+        let Some((directory, name)) = found else {
+            return Err(place.refused(RefusedError::LinkTarget { target: text }));
         };
-        let from_name = c_string(&clean, name)?;
-        let from_key = self.key(&from, &from_name);
-        if self.hidden.contains(&from_key) {
-            return Err(no_target());
+        let name = c_string(&clean, name)?;
+        let key = self.key(&directory, &name);
+        if self.hidden.contains(&key) {
+            return Err(place.refused(RefusedError::LinkTarget { target: text }));
         }
-        let unlinked = self.made.contains(&from_key) && !self.linked.contains(&from_key);
-        if self.is_first(place) && unlinked {
+        let target = LinkTarget {
+            directory,
+            name,
+            text,
+        };
+        if self.is_first(place) && self.made.contains(&key) && !self.linked.contains(&key) {
             self.made.insert(place.key);
             self.linked.insert(place.key);
             // The worker that makes the target does this after it.
-            let shard = from.inode();
-            return self.hand_over(shard, place, Make::HardLink { from, from_name });
+            let shard = target.directory.inode();
+            return self.hand_over(shard, place, Make::HardLink(target));
         }
         self.crew.fence()?;
-        let made = node::hard_link(&from, &from_name, &place.directory, &place.name);
-        if let Err(NodeError::Kernel { source, .. }) = &made
-            && matches!(
-                Errno::from_io_error(source),
-                Some(Errno::NOENT | Errno::PERM | Errno::NOTDIR)
-            )
-        {
-            return Err(no_target());
-        }
+        let made = node::hard_link(&target, &place.directory, &place.name);
         self.linked.insert(place.key);
         self.done(place, made)
     }

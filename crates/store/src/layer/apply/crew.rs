@@ -11,7 +11,7 @@ use std::thread;
 use super::ExtractError;
 use super::applier::explain;
 use super::directory::Directory;
-use super::node::{self, Attributes, Given};
+use super::node::{self, Attributes, Given, LinkTarget};
 
 /// More do not help: the file system's journal is one.
 const WORKERS: usize = 4;
@@ -31,10 +31,7 @@ pub(super) enum Make {
         attributes: Attributes,
         given: Given,
     },
-    HardLink {
-        from: Arc<Directory>,
-        from_name: CString,
-    },
+    HardLink(LinkTarget),
 }
 
 enum Message {
@@ -156,8 +153,8 @@ fn perform(task: Task, buffer: &mut [u8]) -> Result<(), ExtractError> {
             let content = &mut content.as_slice();
             node::file(&directory, &name, &attributes, given, content, buffer).map(drop)
         }
-        Make::HardLink { from, from_name } => node::hard_link(&from, &from_name, &directory, &name)
-            .and_then(|_| Directory::release(from)),
+        Make::HardLink(target) => node::hard_link(&target, &directory, &name)
+            .and_then(|_| Directory::release(target.directory)),
     };
     made.and_then(|()| Directory::release(directory))
         .map_err(|error| explain(error, &path))

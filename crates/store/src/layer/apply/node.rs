@@ -4,9 +4,10 @@
 //! not set again.
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -26,6 +27,8 @@ pub(super) enum NodeError {
     },
     /// Owner or group are not mapped in this user namespace.
     Owner { uid: u32, gid: u32 },
+    /// A hard link's target is not there, or cannot have a second name.
+    LinkTarget { target: String },
     /// The content could not be read from the archive.
     Content(io::Error),
 }
@@ -224,13 +227,22 @@ pub(super) fn special(
     Ok(made)
 }
 
+/// A file that is to get a second name.
+#[derive(Debug)]
+pub(super) struct LinkTarget {
+    pub(super) directory: Arc<Directory>,
+    pub(super) name: CString,
+    /// As it stands in the archive.
+    pub(super) text: String,
+}
+
 /// Makes a second name of a file; a link to itself is left as it is.
 pub(super) fn hard_link(
-    from: &Directory,
-    from_name: &CStr,
+    target: &LinkTarget,
     directory: &Directory,
     name: &CStr,
 ) -> Result<Made, NodeError> {
+    let (from, from_name) = (&*target.directory, &*target.name);
     let link = || rustix::fs::linkat(from, from_name, directory, name, AtFlags::empty());
     let stat = |directory: &Directory, name: &CStr| {
         rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
@@ -238,12 +250,17 @@ pub(super) fn hard_link(
     match link() {
         Ok(()) => return Ok(Made::New),
         Err(Errno::EXIST) => {}
+        Err(Errno::NOENT | Errno::PERM) => {
+            return Err(NodeError::LinkTarget {
+                target: target.text.clone(),
+            });
+        }
         Err(errno) => return Err(NodeError::new("linking", errno)),
     }
     let linking = |errno| NodeError::new("linking", errno);
-    let target = stat(from, from_name).map_err(linking)?;
+    let wanted = stat(from, from_name).map_err(linking)?;
     let present = stat(directory, name).map_err(linking)?;
-    if (target.st_dev, target.st_ino) == (present.st_dev, present.st_ino) {
+    if (wanted.st_dev, wanted.st_ino) == (present.st_dev, present.st_ino) {
         return Ok(Made::New);
     }
     let ((), _) = replacing(directory, name, link)?;
