@@ -3,7 +3,7 @@
 use graph::{Span, VertexId};
 use sandbox::{EmulationError, StepError, StepStatus};
 use store::DiskError;
-use store::layer::{ExportError, UnpackError};
+use store::layer::UnpackError;
 
 pub use crate::execute::copy::{CopyError, ModeError, PlaceError, SelectError};
 
@@ -73,9 +73,6 @@ pub enum SolveErrorKind {
     /// A record cannot be written.
     #[error(transparent)]
     Record(#[from] store::cache::PutError),
-    /// A layer could not be packed.
-    #[error(transparent)]
-    Export(#[from] ExportError),
     /// A system call failed that has no better name.
     #[error("{doing}: {source}")]
     Io {
@@ -99,16 +96,15 @@ impl SolveErrorKind {
             Self::Step { source, .. } => source.help(),
             Self::Emulation(error) => error.help(),
             Self::Fetch(error) => error.help(),
+            Self::Unpack(error) => error.help(),
             Self::Copy(error) => error.help(),
             Self::Disk(error) => error.help(),
             Self::Process { .. }
             | Self::Platform { .. }
-            | Self::Unpack(_)
             | Self::Root(_)
             | Self::Identity(_)
             | Self::HostName(_)
             | Self::Record(_)
-            | Self::Export(_)
             | Self::Io { .. }
             | Self::Unsupported { .. } => None,
         }

@@ -29,8 +29,8 @@ use rustix::fs::{FileType, OFlags};
 use sandbox::identity::Owner;
 use serde::Serialize;
 use store::Kind;
-use store::layer::apply::{self, ExtractOptions, Limits};
-use store::layer::{UnpackError, compress};
+use store::layer::apply::{self, ExtractError, ExtractOptions, Limits};
+use store::layer::compress;
 
 use self::mode::ModeChange;
 use self::place::Destination;
@@ -76,7 +76,7 @@ pub enum CopyError {
         /// The archive.
         path: PathBuf,
         /// What is wrong with it.
-        source: UnpackError,
+        source: ExtractError,
     },
     /// A directory that the user offers cannot be opened.
     #[error("{}: {source}", path.display())]
@@ -488,12 +488,12 @@ fn place(
             if !compress::is_archive(open()?).map_err(context_error)? {
                 continue;
             }
-            let directory = destination.open_as_directory()?;
+            let (root, directory) = destination.as_directory()?;
             let options = ExtractOptions {
                 owner: owner.map(|owner| (owner.uid, owner.gid)),
                 limits: Limits::STANDARD,
             };
-            return apply::extract(open()?, directory.as_fd(), Path::new("."), &options)
+            return apply::extract(open()?, root, directory, &options)
                 .map_err(|source| CopyError::Unpack { path, source });
         }
     }

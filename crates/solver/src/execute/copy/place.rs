@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
@@ -148,17 +148,15 @@ impl<'a> Destination<'a> {
             .map_err(io_error(&target))
     }
 
-    /// Returns a handle on the destination as a directory, made where it is missing: archives are
-    /// unpacked into it.
+    /// Makes the destination a directory where it is missing, for an archive to be unpacked into;
+    /// returns the stage's root and the path below it.
     ///
     /// # Errors
     ///
     /// It exists and is no directory.
-    pub(crate) fn open_as_directory(&self) -> Result<OwnedFd, PlaceError> {
+    pub(crate) fn as_directory(&self) -> Result<(BorrowedFd<'a>, &Path), PlaceError> {
         self.make_directory()?;
-        self.root
-            .open_directory(&self.path)
-            .map_err(io_error(&self.path))
+        Ok((self.root.as_fd(), self.path.as_path()))
     }
 
     /// Where a single file goes: into the destination or in its place. What is there is removed.
