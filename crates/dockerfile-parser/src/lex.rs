@@ -67,6 +67,8 @@ impl LogicalLine {
 pub(crate) struct Lexer<'s> {
     source: &'s Source,
     at: usize,
+    /// How far lines have been read, rewinding apart: what was wrong with them has been said.
+    furthest: usize,
     directives_end: usize,
     pub(crate) directives: Directives,
     pub(crate) errors: Vec<DockerfileError>,
@@ -79,6 +81,7 @@ impl<'s> Lexer<'s> {
         Self {
             source,
             at: 0,
+            furthest: 0,
             directives_end: head.end,
             directives: head.directives,
             errors: head.errors,
@@ -95,6 +98,7 @@ impl<'s> Lexer<'s> {
         Self {
             source,
             at: 0,
+            furthest: 0,
             directives_end: 0,
             directives,
             errors: Vec::new(),
@@ -218,7 +222,7 @@ impl<'s> Lexer<'s> {
             None => (rest.len(), rest.len()),
         };
         let span = Span::new(self.at, self.at + length);
-        if content > MAX_LINE_BYTES {
+        if content > MAX_LINE_BYTES && span.start >= self.furthest {
             let line = Span::new(span.start, span.start + content);
             self.errors.push(DockerfileError {
                 span: line,
@@ -227,6 +231,7 @@ impl<'s> Lexer<'s> {
             });
         }
         self.at = span.end;
+        self.furthest = self.furthest.max(span.end);
         Some(span)
     }
 }

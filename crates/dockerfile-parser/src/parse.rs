@@ -55,6 +55,8 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<DockerfileError>> {
                 stage.instructions.push(instruction(node, kind))
             }
             (Ok(Item::Other(Kind::Arg(arg))), None) => global_args.push(instruction(node, arg)),
+            // Said once, and not where the FROM may be missing because of another error.
+            (Ok(Item::Other(_)), None) if !errors.is_empty() => {}
             (Ok(Item::Other(_)), None) => {
                 errors.push(error(
                     &node,

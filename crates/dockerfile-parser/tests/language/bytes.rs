@@ -13,7 +13,7 @@ fn files_without_a_stage_are_refused() {
         ["dockerfile contains no stages to build"]
     );
     assert_eq!(
-        messages("RUN a\nFROM b\n"),
+        messages("RUN a\nRUN b\n"),
         ["no build stage in current context"]
     );
 }
@@ -59,4 +59,12 @@ fn the_body_below_a_wrong_instruction_is_not_taken_for_instructions() {
         2
     );
     assert_eq!(messages("FROM a\nRUNN <<EOF\nRUN x\n").len(), 1);
+}
+
+#[test]
+fn an_error_is_told_once() {
+    let long = "x".repeat(70_000);
+    let text = format!("FROM a\nRUNN <<EOF\n# {long}\n");
+    assert_eq!(messages(text).len(), 2);
+    assert_eq!(messages(b"FROM \xff\nRUN a\n"), ["text is not valid UTF-8"]);
 }
