@@ -1,0 +1,234 @@
+//! One command, and what became of it.
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+/// Longer than any build of the tests takes on a slow machine.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// A command that has not been started.
+#[derive(Debug)]
+pub struct Rbuild {
+    command: Command,
+}
+
+impl Rbuild {
+    pub(crate) fn new(mut command: Command) -> Self {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self { command }
+    }
+
+    /// Adds words.
+    #[must_use]
+    pub fn args<S: AsRef<std::ffi::OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(words);
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Removes a variable.
+    #[must_use]
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, or is still running after five minutes; how it ends is no error.
+    pub fn run(self) -> anyhow::Result<Finished> {
+        self.start()?.wait()
+    }
+
+    /// Runs it to its end, which has to be a good one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`], or the exit code is not 0.
+    pub fn succeed(self) -> anyhow::Result<Finished> {
+        let words = format!("{:?}", self.command.get_args().collect::<Vec<_>>());
+        let finished = self.run()?;
+        if finished.code() != Some(0) {
+            bail!("rbuild {words}: {}\n{}", finished.status, finished.stderr);
+        }
+        Ok(finished)
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn start(mut self) -> anyhow::Result<Running> {
+        let mut child = self.command.spawn().context("rbuild")?;
+        let stdout = child.stdout.take().map(collect);
+        let stderr = child.stderr.take().map(collect);
+        Ok(Running {
+            child,
+            stdout,
+            stderr,
+        })
+    }
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: Option<Collector>,
+    stderr: Option<Collector>,
+}
+
+type Collector = JoinHandle<std::io::Result<Vec<u8>>>;
+
+impl Running {
+    /// Kills it at once with the signal that cannot be handled, waiting for nothing.
+    ///
+    /// # Errors
+    ///
+    /// The signal cannot be sent.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().context("kill rbuild")
+    }
+
+    /// The id of the process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end, and for that of everything that holds its output open.
+    ///
+    /// # Errors
+    ///
+    /// It is still running after five minutes; it is killed then.
+    pub fn wait(mut self) -> anyhow::Result<Finished> {
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if started.elapsed() > DEADLINE {
+                self.child.kill()?;
+                self.child.wait()?;
+                bail!(
+                    "rbuild still ran after {DEADLINE:?}:\n{}",
+                    text(self.stderr)?
+                );
+            }
+            // Waiting with a deadline: there is nothing else to wake up for.
+            thread::sleep(Duration::from_millis(5));
+        };
+        Ok(Finished {
+            status,
+            stdout: text(self.stdout)?,
+            stderr: text(self.stderr)?,
+        })
+    }
+}
+
+/// A command that has ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All of its standard output.
+    pub stdout: String,
+    /// All of its standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// The exit code; `None` if a signal ended it.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// The steps that were executed, as opposed to found in the cache: their names as the plain
+    /// progress shows them, `[linux/arm64 builder 2/3] RUN make`.
+    #[must_use]
+    pub fn executed(&self) -> Vec<&str> {
+        let lines = || {
+            self.stderr
+                .lines()
+                .filter_map(|line| line.strip_prefix('#')?.split_once(' '))
+        };
+        let mut steps: Vec<(&str, &str)> = Vec::new();
+        for (number, text) in lines() {
+            // A step's number comes first with its name.
+            if !steps.iter().any(|(known, _)| *known == number) {
+                steps.push((number, text));
+            }
+        }
+        let is_cached = |number| lines().any(|line| line == (number, "CACHED"));
+        steps
+            .into_iter()
+            .filter(|(number, name)| is_instruction(name) && !is_cached(*number))
+            .map(|(_, name)| name)
+            .collect()
+    }
+
+    /// How many `RUN` steps were executed.
+    #[must_use]
+    pub fn executed_runs(&self) -> usize {
+        self.executed()
+            .iter()
+            .filter(|name| name.contains("] RUN "))
+            .count()
+    }
+
+    /// The diagnostic: standard error from the line that starts with `error:`.
+    #[must_use]
+    pub fn diagnostic(&self) -> &str {
+        let start = if self.stderr.starts_with("error:") {
+            Some(0)
+        } else {
+            self.stderr.find("\nerror:").map(|line_end| line_end + 1)
+        };
+        start.map_or("", |start| &self.stderr[start..])
+    }
+}
+
+/// Whether a step's name is that of an instruction that makes files.
+fn is_instruction(name: &str) -> bool {
+    let Some((_, instruction)) = name.split_once("] ") else {
+        return false;
+    };
+    ["RUN ", "COPY ", "ADD ", "WORKDIR "]
+        .iter()
+        .any(|word| instruction.starts_with(word))
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> Collector {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    })
+}
+
+fn text(collector: Option<Collector>) -> anyhow::Result<String> {
+    let Some(collector) = collector else {
+        return Ok(String::new());
+    };
+    match collector.join() {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes?).into_owned()),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}

@@ -1,0 +1,233 @@
+//! What all tests share, and what each has to itself.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use crate::peer;
+use crate::{Account, Rbuild, Registry};
+
+/// When every image of the tests was made, in seconds since 1970.
+pub const EPOCH: &str = "1700000000";
+
+/// The program, the base images and two registries. Everything in it may be read by every account.
+#[derive(Debug)]
+pub struct Suite {
+    /// Where the tests push to.
+    pub registry: Registry,
+    /// Stands in for Docker's registry: has the base images.
+    pub mirror: Registry,
+    binary: PathBuf,
+    repository: PathBuf,
+    bases: PathBuf,
+    directory: TempDir,
+}
+
+impl Suite {
+    /// Prepares a suite for the rbuild in `binary`; the base images are made if need be.
+    ///
+    /// # Errors
+    ///
+    /// A base image cannot be made, or a registry does not start.
+    pub fn start(binary: &Path) -> anyhow::Result<Self> {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../..")
+            .canonicalize()?;
+        let bases = repository.join("target/bases");
+        peer::run(Command::new(repository.join("scripts/make-bases.sh")).arg(&bases))?;
+
+        let directory = tempfile::Builder::new().prefix("rbuild-e2e-").tempdir()?;
+        open_to_all(directory.path())?;
+        // Where the repository is, an ordinary user may have no access.
+        let copy = directory.path().join("rbuild");
+        fs::copy(binary, &copy).with_context(|| format!("{}", binary.display()))?;
+        copy_tree(&bases.join("busybox"), &directory.path().join("busybox"))?;
+
+        let suite = Self {
+            registry: Registry::start()?,
+            mirror: Registry::start_on(&bases.join("registry/data"))?,
+            binary: copy,
+            repository,
+            bases,
+            directory,
+        };
+        fs::write(suite.config(), mirror_config(suite.mirror.host()))?;
+        Ok(suite)
+    }
+
+    /// The directory of the repository.
+    #[must_use]
+    pub fn repository(&self) -> &Path {
+        &self.repository
+    }
+
+    /// The OCI layout of the base image `busybox`, tag `latest`, where every account can read it.
+    #[must_use]
+    pub fn busybox(&self) -> PathBuf {
+        self.directory.path().join("busybox")
+    }
+
+    /// The OCI layout of the base image `name`; the tests themselves can read it.
+    #[must_use]
+    pub fn base(&self, name: &str) -> PathBuf {
+        self.bases.join(name)
+    }
+
+    /// Makes a place for one test, run by `account`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made, or this process cannot become the account.
+    pub fn workspace(&self, account: Account) -> anyhow::Result<Workspace<'_>> {
+        let directory = tempfile::Builder::new().tempdir_in(self.directory.path())?;
+        account.own(directory.path())?;
+        Ok(Workspace {
+            suite: self,
+            account,
+            directory: Some(directory),
+        })
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.path().join("config.toml")
+    }
+}
+
+/// A configuration file that makes `host` the mirror of Docker's registry.
+#[must_use]
+pub fn mirror_config(host: &str) -> String {
+    format!("[registry.\"docker.io\"]\nmirrors = [\"{host}\"]\n")
+}
+
+/// One test's account, store and files. It goes with everything in it.
+#[derive(Debug)]
+pub struct Workspace<'s> {
+    /// What is shared.
+    pub suite: &'s Suite,
+    /// Who runs rbuild.
+    pub account: Account,
+    /// `Some` until it is removed.
+    directory: Option<TempDir>,
+}
+
+impl Workspace<'_> {
+    /// The account's home directory, which is also where commands run.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory
+            .as_ref()
+            .map_or(Path::new("/nonexistent"), TempDir::path)
+    }
+
+    /// The store that the account's builds use.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.path().join("store")
+    }
+
+    /// Copies a directory of the repository, as the account's own.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read or written.
+    pub fn copy(&self, from: &Path, name: &str) -> anyhow::Result<PathBuf> {
+        let to = self.path().join(name);
+        copy_tree(from, &to)?;
+        self.own(&to)?;
+        Ok(to)
+    }
+
+    /// Writes a file, as the account's own; directories above it are made.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> anyhow::Result<PathBuf> {
+        let path = self.path().join(name);
+        let mut directory = self.path().to_owned();
+        for part in Path::new(name)
+            .parent()
+            .into_iter()
+            .flat_map(Path::components)
+        {
+            directory.push(part);
+            if !directory.is_dir() {
+                fs::create_dir(&directory)?;
+                self.account.own(&directory)?;
+            }
+        }
+        fs::write(&path, content).with_context(|| format!("{}", path.display()))?;
+        self.account.own(&path)?;
+        Ok(path)
+    }
+
+    /// A command with these words.
+    ///
+    /// # Errors
+    ///
+    /// This process cannot become the account.
+    pub fn rbuild(&self, words: &[&str]) -> anyhow::Result<Rbuild> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut command = Command::new(&self.suite.binary);
+        command
+            .args(words)
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", self.path())
+            .env("RBUILD_ROOT", self.store())
+            .env("RBUILD_CONFIG", self.suite.config())
+            .env("SOURCE_DATE_EPOCH", EPOCH)
+            .env("NO_COLOR", "1")
+            .current_dir(self.path());
+        self.account.apply(&mut command)?;
+        Ok(Rbuild::new(command))
+    }
+
+    fn own(&self, path: &Path) -> anyhow::Result<()> {
+        self.account.own(path)?;
+        if path.is_dir() && !path.is_symlink() {
+            for entry in fs::read_dir(path)? {
+                self.own(&entry?.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Workspace<'_> {
+    fn drop(&mut self) {
+        let Some(directory) = self.directory.take() else {
+            return;
+        };
+        let path = directory.keep();
+        if fs::remove_dir_all(&path).is_err() {
+            // What belongs to subordinate ids, only their namespace can remove.
+            let mut remove = Command::new("buildah");
+            remove.args(["unshare", "rm", "-rf"]).arg(&path);
+            if let Err(error) = peer::run(&mut remove) {
+                eprintln!("{} stays behind: {error:#}", path.display());
+            }
+        }
+    }
+}
+
+/// Lets every account go into `directory` and read it.
+fn open_to_all(directory: &Path) -> anyhow::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Copies files with modes, links as they are.
+fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
+    peer::run(
+        Command::new("cp")
+            .args(["-dR", "--preserve=mode,links,timestamps", "--"])
+            .arg(from)
+            .arg(to),
+    )?;
+    Ok(())
+}
