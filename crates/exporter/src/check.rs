@@ -39,10 +39,10 @@ pub enum CheckError {
         path: PathBuf,
     },
     /// The directory to write to cannot be written to, or is not there.
-    #[error("cannot write to {directory}: {source}")]
-    Directory {
-        /// The directory.
-        directory: PathBuf,
+    #[error("cannot write to {}: {source}", path.display())]
+    Access {
+        /// The directory, or the device.
+        path: PathBuf,
         /// What the kernel said.
         source: std::io::Error,
     },
@@ -69,9 +69,8 @@ impl CheckError {
             Self::Terminal { kind } => Some(format!(
                 "add dest=, as in -o type={kind},dest=image.tar, or redirect standard output"
             )),
-            Self::Directory { directory, source } => (source.kind()
-                == std::io::ErrorKind::NotFound)
-                .then(|| format!("create it with mkdir -p {}", directory.display())),
+            Self::Access { path, source } => (source.kind() == std::io::ErrorKind::NotFound)
+                .then(|| format!("create it with mkdir -p {}", path.display())),
             Self::DockerSeveral => {
                 Some("use type=oci, or one -o type=docker for each --platform".to_owned())
             }
@@ -160,12 +159,14 @@ pub(crate) fn parent(path: &Path) -> &Path {
 }
 
 fn writable(directory: &Path) -> Result<(), CheckError> {
-    check_access(directory, Access::WRITE_OK | Access::EXEC_OK)
+    // The dot makes the kernel say so where it is no directory.
+    let path = directory.join(".");
+    check_access(&path, Access::WRITE_OK | Access::EXEC_OK)
 }
 
 fn check_access(path: &Path, access: Access) -> Result<(), CheckError> {
-    rustix::fs::access(path, access).map_err(|error| CheckError::Directory {
-        directory: path.to_owned(),
+    rustix::fs::access(path, access).map_err(|error| CheckError::Access {
+        path: path.to_owned(),
         source: error.into(),
     })
 }

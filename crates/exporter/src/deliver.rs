@@ -1,6 +1,7 @@
 //! Delivery: everything is staged where nobody sees it, then published.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::error::Error;
 use std::num::NonZeroUsize;
 
@@ -152,9 +153,8 @@ where
     };
     let mut assembled: BTreeMap<Encoding, Assembled> = BTreeMap::new();
     for encoding in outputs.iter().filter_map(Output::encoding) {
-        if !assembled.contains_key(&encoding) {
-            let documents = assemble(store, images, request, encoding, events).await?;
-            assembled.insert(encoding, documents);
+        if let Entry::Vacant(entry) = assembled.entry(encoding) {
+            entry.insert(assemble(store, images, request, encoding, events).await?);
         }
     }
     let fetch = Fetch {

@@ -15,7 +15,7 @@ use std::io::{self, Read as _, Write};
 use std::path::Path;
 
 use oci::{Descriptor, Digest, Family, Index, Reference};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use store::ContentStore;
 
 use crate::archive::{StagedFile, WriteError};
@@ -257,21 +257,20 @@ fn listed(assembled: &Assembled, names: &[Reference]) -> Vec<Descriptor> {
 
 /// Adds `listed` to an `index.json`. What it lists under other names stays, unknown keys included.
 fn merge(before: &[u8], listed: &[Descriptor]) -> Result<Vec<u8>, serde_json::Error> {
-    // Parsed as an index first, so that other JSON is refused with the reason.
-    serde_json::from_slice::<Index>(before)?;
-    let mut index: Value = serde_json::from_slice(before)?;
     let name_of = |entry: &Value| entry["annotations"][IMAGE_NAME].as_str().map(str::to_owned);
+    let mut index: Map<String, Value> = serde_json::from_slice(before)?;
+    let entries = index.remove("manifests").unwrap_or(Value::Null);
+    let entries: Option<Vec<Value>> = serde_json::from_value(entries)?;
+    let mut entries = entries.unwrap_or_default();
     for descriptor in listed {
         let entry = serde_json::to_value(descriptor)?;
-        if let Some(entries) = index["manifests"].as_array_mut() {
-            entries.retain(|old| match name_of(&entry) {
-                Some(name) => name_of(old).as_ref() != Some(&name),
-                None => name_of(old).is_some() || old["digest"] != entry["digest"],
-            });
-            entries.push(entry);
-        } else {
-            index["manifests"] = Value::Array(vec![entry]);
-        }
+        let name = name_of(&entry);
+        entries.retain(|old| match &name {
+            Some(_) => name_of(old) != name,
+            None => name_of(old).is_some() || old["digest"] != entry["digest"],
+        });
+        entries.push(entry);
     }
+    index.insert("manifests".to_owned(), Value::Array(entries));
     serde_json::to_vec(&index)
 }

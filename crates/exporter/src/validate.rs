@@ -151,11 +151,13 @@ impl Validator {
         }
         counts(config_digest, &config, manifest.layers().len())?;
         for (layer, diff_id) in manifest.layers().iter().zip(config.rootfs().diff_ids()) {
-            match parsed(layer.media_type()) {
-                oci::MediaType::Layer(of, compression) if of == family => {
+            let media_type = parsed(layer.media_type());
+            match media_type.compression() {
+                // Foreign layers are none: others could not fetch them.
+                Some(compression) if media_type == oci::MediaType::Layer(family, compression) => {
                     self.layer(layer, compression, diff_id)?;
                 }
-                _ => return Err(unexpected(digest, layer.media_type())),
+                Some(_) | None => return Err(unexpected(digest, layer.media_type())),
             }
         }
         self.report.images.push(ValidImage {

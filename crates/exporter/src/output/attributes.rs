@@ -183,6 +183,13 @@ impl Attributes {
                 })
             })
             .transpose()?;
+        if let (Compression::Uncompressed, Some(level)) = (compression, level) {
+            return Err(OutputError::Value {
+                attribute: "compression-level",
+                value: i32::to_string(&level),
+                expected: "none, as nothing is compressed",
+            });
+        }
         let encoding = Encoding {
             family,
             compression,
