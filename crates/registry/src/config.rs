@@ -33,7 +33,8 @@ pub struct HostConfig {
     pub mirrors: Vec<Mirror>,
     /// How the host is connected to.
     pub transport: Transport,
-    /// Certificates in PEM (`ca.crt`) that are trusted for this host beside the system's.
+    /// Certificates in PEM (`ca.crt`) that are trusted for this host beside the system's. A host on
+    /// this machine that has one is spoken to over TLS.
     pub ca_certificates: Vec<Vec<u8>>,
     /// Certificate and key in PEM (`client.cert` and `client.key` joined) that rbuild shows to it.
     pub client_identity: Option<Secret>,

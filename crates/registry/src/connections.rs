@@ -11,16 +11,15 @@
 
 mod classify;
 mod guard;
+mod response;
 mod upload;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use oci::reference::DOCKER_HUB;
-use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, StatusCode, Url};
 use tokio::sync::OnceCell;
 use tracing::debug;
@@ -29,10 +28,10 @@ use crate::auth::Authorization;
 use crate::config::{HostConfig, Mirror, Patience, RegistryConfig, Transport};
 use crate::host::{self, HostKey};
 use crate::request::{
-    Answer, Body, HopError, Reach, Redirects, Request, RequestError, RequestErrorKind, Target,
-    shown,
+    Body, HopError, Reach, Redirects, Request, RequestError, RequestErrorKind, Target, shown,
 };
 use guard::PublicOnly;
+pub(crate) use response::Response;
 
 const MAX_REDIRECTS: usize = 5;
 const USER_AGENT: &str = concat!("rbuild/", env!("CARGO_PKG_VERSION"));
@@ -62,16 +61,6 @@ enum Settings {
 enum Scheme {
     Http,
     Https,
-}
-
-/// The head of an answer, and its body yet to come.
-#[derive(Debug)]
-pub(crate) struct Response {
-    request: Request,
-    url: Url,
-    peer: Option<SocketAddr>,
-    idle_timeout: Duration,
-    inner: reqwest::Response,
 }
 
 impl Connections {
@@ -369,112 +358,6 @@ impl Target {
     pub(crate) fn named(url: Url) -> Self {
         let reach = Reach::Anywhere;
         Self { url, reach }
-    }
-}
-
-impl Response {
-    pub(crate) fn status(&self) -> StatusCode {
-        self.inner.status()
-    }
-
-    /// Returns where the answer comes from, after redirects.
-    pub(crate) fn url(&self) -> &Url {
-        &self.url
-    }
-
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        self.inner.headers()
-    }
-
-    /// Returns the text of a header, if there is one and it is text.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers().get(name)?.to_str().ok()
-    }
-
-    /// Returns how long the body is, if the server says so.
-    pub(crate) fn length_bytes(&self) -> Option<u64> {
-        self.header("content-length")?.parse().ok()
-    }
-
-    pub(crate) fn error(&self, kind: RequestErrorKind) -> RequestError {
-        self.request.error(&self.url, kind)
-    }
-
-    pub(crate) fn protocol_error(&self, what: &'static str) -> RequestError {
-        self.error(RequestErrorKind::Protocol { what })
-    }
-
-    fn redirect(&self) -> Option<String> {
-        let moved = matches!(
-            self.status(),
-            StatusCode::MOVED_PERMANENTLY
-                | StatusCode::FOUND
-                | StatusCode::SEE_OTHER
-                | StatusCode::TEMPORARY_REDIRECT
-                | StatusCode::PERMANENT_REDIRECT
-        );
-        let location = moved.then(|| self.header(LOCATION.as_str()))??;
-        Some(location.to_owned())
-    }
-
-    /// Returns the next piece of the body; `None` after the last.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, RequestError> {
-        let after = self.idle_timeout;
-        match tokio::time::timeout(after, self.inner.chunk()).await {
-            Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(cause)) => {
-                let cause = cause.into();
-                Err(self.error(RequestErrorKind::Broken { cause }))
-            }
-            Err(_) => Err(self.error(RequestErrorKind::TimedOut { after })),
-        }
-    }
-
-    /// Returns the whole body.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestErrorKind::TooLarge`], without reading on, or the connection broke.
-    pub(crate) async fn body(mut self, limit_bytes: u64) -> Result<Vec<u8>, RequestError> {
-        let too_large = RequestErrorKind::TooLarge { limit_bytes };
-        if self
-            .length_bytes()
-            .is_some_and(|length| length > limit_bytes)
-        {
-            return Err(self.error(too_large));
-        }
-        let mut body = Vec::new();
-        while let Some(piece) = self.piece().await? {
-            if (body.len() + piece.len()) as u64 > limit_bytes {
-                return Err(self.error(too_large));
-            }
-            body.extend_from_slice(&piece);
-        }
-        Ok(body)
-    }
-
-    /// Makes an error of an answer whose status is none of those hoped for.
-    pub(crate) async fn into_error(mut self) -> RequestError {
-        let retry_after = self
-            .header(RETRY_AFTER.as_str())
-            .and_then(|text| text.trim().parse().ok())
-            .map(Duration::from_secs);
-        let status = self.status();
-        let mut body = Vec::new();
-        // The status is the answer; that its explanation breaks off does not matter.
-        while let Ok(Some(piece)) = self.piece().await {
-            body.extend_from_slice(&piece);
-            if body.len() > Answer::LIMIT_BYTES {
-                body.clear();
-                break;
-            }
-        }
-        let answer = Answer::parse(&body);
-        self.error(RequestErrorKind::Status {
-            status,
-            answer,
-            retry_after,
-        })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The crate `docker_credential` reads such files too, but it finds them by itself, runs whatever
 //! program a file names for as long as that pleases, and takes the first of several hosts that
-//! look alike. So the files are read here: hosts are compared by [`HostKey`], helpers run under a
+//! look alike. So the files are read here: hosts are compared in one spelling, helpers run under a
 //! limit, and no error repeats what a file holds.
 
 mod helper;

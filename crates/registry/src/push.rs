@@ -96,7 +96,13 @@ impl PushError {
     /// The user's next step, where the message alone does not imply it.
     pub fn help(&self) -> Option<String> {
         match &self.kind {
-            PushErrorKind::Denied { source } | PushErrorKind::Request(source) => source.help(),
+            PushErrorKind::Denied { source } => source.help().or_else(|| {
+                Some(
+                    "create the repository first: this registry does not make them by itself"
+                        .to_owned(),
+                )
+            }),
+            PushErrorKind::Request(source) => source.help(),
             PushErrorKind::Open { .. }
             | PushErrorKind::Size { .. }
             | PushErrorKind::Stored { .. }
@@ -218,7 +224,7 @@ impl Client {
         error: RequestError,
     ) -> Result<(), PushError> {
         backoff.wait(error).await.map_err(|source| {
-            let kind = match source.is_denied() {
+            let kind = match source.is_denied() || source.is_name_unknown() {
                 true => PushErrorKind::Denied { source },
                 false => PushErrorKind::Request(source),
             };

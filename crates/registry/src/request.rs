@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use oci::reference::DOCKER_HUB;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::auth::AuthError;
+use crate::host::DOCKER_HUB_SERVER;
 
 /// What is asked of a server, in a form that can be sent more than once.
 #[derive(Clone, Debug)]
@@ -359,6 +361,14 @@ impl RequestError {
         self.status() == Some(StatusCode::NOT_FOUND)
     }
 
+    /// Returns whether the registry answered that it has no such repository.
+    pub(crate) fn is_name_unknown(&self) -> bool {
+        matches!(
+            self.kind.as_ref(),
+            RequestErrorKind::Status { answer, .. } if answer.code.as_deref() == Some("NAME_UNKNOWN")
+        )
+    }
+
     pub(crate) fn prospect(&self) -> Prospect {
         match self.kind.as_ref() {
             RequestErrorKind::Connect { .. } => Prospect::Brief,
@@ -435,7 +445,10 @@ impl RequestError {
 
     fn host(&self) -> &str {
         let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
-        rest.split('/').next().unwrap_or_default()
+        match rest.split('/').next().unwrap_or_default() {
+            DOCKER_HUB_SERVER => DOCKER_HUB,
+            host => host,
+        }
     }
 }
 

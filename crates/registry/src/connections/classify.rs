@@ -19,11 +19,11 @@ pub(super) fn kind_of(error: reqwest::Error, after: Duration) -> RequestErrorKin
         let reason = HopError::NotPublic;
         return RequestErrorKind::Hop { to, reason };
     }
-    if error.is_timeout() {
+    let is_connect = error.is_connect();
+    if error.is_timeout() && !is_connect {
         return RequestErrorKind::TimedOut { after };
     }
     let is_tls = find::<rustls::Error>(&error).is_some();
-    let is_connect = error.is_connect();
     let broke = find::<io::Error>(&error).is_some_and(|error| {
         matches!(
             error.kind(),

@@ -52,3 +52,18 @@ impl Resolve for PublicOnly {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn r11_a_watched_name_with_a_private_address_is_refused() {
+        let guard = PublicOnly::default();
+        let resolve = |name: &str| guard.resolve(name.parse().unwrap());
+        assert!(resolve("localhost").await.is_ok(), "it may be a proxy's");
+        guard.watch(&"https://localhost/".parse().unwrap());
+        let error = resolve("localhost").await.err().unwrap();
+        assert!(error.downcast_ref::<NotPublic>().is_some());
+    }
+}

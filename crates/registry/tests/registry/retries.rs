@@ -1,0 +1,147 @@
+//! What is tried again, how often, and what is not.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use oci::{Descriptor, ImageSource, MediaType};
+use rbuild_registry::{Client, Credentials, FetchError, Patience, RegistryConfig};
+
+use crate::PATIENCE;
+use crate::client;
+use crate::server::{Reply, Server};
+
+const CONTENT: &[u8] = b"some blob";
+
+async fn fetch_with(client: &Client, source: &ImageSource) -> Result<Vec<u8>, FetchError> {
+    let blob = Descriptor::of(MediaType::Unknown("x".to_owned()), CONTENT);
+    client.fetch_blob(source, &blob, Vec::new()).await
+}
+
+fn client_of(patience: Patience) -> Client {
+    let hosts = BTreeMap::new();
+    Client::new(RegistryConfig { hosts, patience }, Credentials::anonymous())
+}
+
+#[tokio::test]
+async fn accidents_are_forgiven_a_few_times() {
+    for status in [500, 502, 503, 408, 429] {
+        let server = Server::start(move |_, before| match before {
+            0..3 => Reply::new(status),
+            _ => Reply::ok(CONTENT),
+        })
+        .await;
+        let fetched = fetch_with(&client(), &server.source("x:1")).await;
+        assert_eq!(fetched.unwrap(), CONTENT, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stays_broken_is_given_up_and_quoted() {
+    let body = r#"{"errors":[{"code":"UNKNOWN","message":"disk on fire"}]}"#;
+    let server = Server::start(move |_, _| Reply::new(500).body(body)).await;
+    let error = fetch_with(&client(), &server.source("x:1"))
+        .await
+        .unwrap_err();
+    assert_eq!(server.asked().len(), 5);
+    let text = error.to_string();
+    assert!(
+        text.contains("500 Internal Server Error: UNKNOWN: disk on fire"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&server.host()) && text.contains("fetch blob"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn what_will_not_change_is_not_asked_again() {
+    for status in [400, 403, 404, 405, 410] {
+        let server = Server::start(move |_, _| Reply::new(status)).await;
+        fetch_with(&client(), &server.source("x:1"))
+            .await
+            .unwrap_err();
+        assert_eq!(server.asked().len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_obeyed_within_reason() {
+    let server = Server::start(|_, before| match before {
+        0 => Reply::new(429).header("Retry-After", 1),
+        _ => Reply::ok(CONTENT),
+    })
+    .await;
+    let start = Instant::now();
+    fetch_with(&client(), &server.source("x:1")).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(1));
+
+    let server = Server::start(|_, _| Reply::new(429).header("Retry-After", 3600)).await;
+    let error = fetch_with(&client(), &server.source("x:1"))
+        .await
+        .unwrap_err();
+    assert_eq!(server.asked().len(), 1);
+    assert!(
+        error.to_string().contains("429 Too Many Requests"),
+        "{error}"
+    );
+    assert!(error.help().unwrap().contains("mirror"));
+}
+
+#[tokio::test]
+async fn a_registry_that_is_down_is_reported_soon() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let source = ImageSource::Registry(format!("127.0.0.1:{port}/x:1").parse().unwrap());
+    let start = Instant::now();
+    let error = fetch_with(&client_of(Patience::STANDARD), &source)
+        .await
+        .unwrap_err();
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
+    let text = error.to_string();
+    assert!(text.contains("Connection refused"), "{text}");
+    assert!(text.contains(&port.to_string()), "{text}");
+    assert!(error.help().is_some());
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_reported_soon() {
+    let source = ImageSource::Registry("no-such-host.invalid/x:1".parse().unwrap());
+    let error = fetch_with(&client(), &source).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("cannot connect"), "{text}");
+    assert!(text.contains("no-such-host.invalid"), "{text}");
+}
+
+#[tokio::test]
+async fn nothing_waits_forever() {
+    let patience = Patience {
+        idle_timeout: Duration::from_millis(200),
+        attempts: 2,
+        ..PATIENCE
+    };
+    let late = Server::start(|_, _| Reply::ok(CONTENT).after(Duration::from_secs(60))).await;
+    let start = Instant::now();
+    let error = fetch_with(&client_of(patience), &late.source("x:1"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("no answer within"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+    assert_eq!(late.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn a_long_error_text_is_not_read_to_its_end() {
+    let server = Server::start(|_, _| Reply::new(404).body(vec![b'x'; 1 << 20])).await;
+    let error = fetch_with(&client(), &server.source("x:1"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().len() < 400, "{error}");
+}
