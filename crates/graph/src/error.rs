@@ -78,7 +78,11 @@ pub enum LowerErrorKind {
         word: String,
     },
     /// The name of an image is none.
-    #[error("failed to parse stage name {}: {source}", quoted(name))]
+    #[error(
+        "failed to parse stage name {}: {}",
+        quoted(name),
+        reference_fault(source)
+    )]
     ImageName {
         /// The name, expanded.
         name: String,
@@ -305,6 +309,10 @@ impl LowerErrorKind {
             }
             Self::UrlInCopy | Self::GitInCopy => "use ADD",
             Self::Epoch { .. } => "write seconds since 1970",
+            Self::ImageName {
+                source: ReferenceError::Part { part, .. },
+                ..
+            } => return Some(format!("`{part}` cannot be a part of an image name")),
             Self::Expand(_)
             | Self::ImageName { .. }
             | Self::Platform { .. }
@@ -318,6 +326,18 @@ impl LowerErrorKind {
             | Self::Unsupported(_) => return None,
         };
         Some(help.to_owned())
+    }
+}
+
+/// The reference does not say which part of a name is malformed; [`LowerErrorKind::help`] does.
+fn reference_fault(source: &ReferenceError) -> String {
+    match source {
+        ReferenceError::Part { .. } => ReferenceError::Empty.to_string(),
+        ReferenceError::Empty
+        | ReferenceError::UpperCase { .. }
+        | ReferenceError::LooksLikeId
+        | ReferenceError::TooLong
+        | ReferenceError::Digest { .. } => source.to_string(),
     }
 }
 

@@ -48,6 +48,22 @@ pub(crate) struct Stage<'a> {
     pub(crate) wish: Option<PlatformWish>,
 }
 
+/// A use of a stage, and where it stands.
+type Uses = BTreeMap<usize, Place>;
+
+/// Where a value stands.
+#[derive(Clone, Copy)]
+struct Place {
+    part: Span,
+    instruction: Span,
+}
+
+impl Place {
+    fn error(self, kind: LowerErrorKind) -> LowerError {
+        LowerError::at(self.part, self.instruction, kind)
+    }
+}
+
 /// What a stage starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -157,31 +173,30 @@ impl<'a> Stages<'a> {
     /// Looks at what all stages use, reached or not.
     fn check_uses(&mut self) -> Result<(), LowerError> {
         let mut uses_content = false;
-        let mut edges = Vec::new();
+        let mut all_uses = Vec::new();
         for stage in &self.stages {
-            let mut targets = BTreeSet::new();
+            let mut uses = Uses::new();
             for instruction in stage.instructions() {
                 uses_content |= has_unnamed_cache(instruction);
-                for used in self.uses(instruction, instruction.span)? {
+                for (used, place) in self.uses(instruction, None)? {
                     match used {
-                        Use::Stage(index) => drop(targets.insert(index)),
+                        Use::Stage(index) => drop(uses.entry(index).or_insert(place)),
                         Use::Content(_) => uses_content = true,
                     }
                 }
             }
-            edges.push(targets);
+            all_uses.push(uses);
         }
         self.names_are_shown = self.stages.len() > 1 || uses_content;
-        self.check_cycles(&edges)
+        self.check_cycles(&all_uses)
     }
 
-    fn check_cycles(&self, edges: &[BTreeSet<usize>]) -> Result<(), LowerError> {
-        match cycle::find(edges) {
+    fn check_cycles(&self, uses: &[Uses]) -> Result<(), LowerError> {
+        match cycle::find(uses) {
             None => Ok(()),
-            Some(index) => {
+            Some((index, closing)) => {
                 let stage = self.display_name(index);
-                let span = self.stages[index].ast.from.span;
-                Err(LowerError::at(span, span, LowerErrorKind::Cycle { stage }))
+                Err(closing.error(LowerErrorKind::Cycle { stage }))
             }
         }
     }
@@ -268,37 +283,38 @@ impl<'a> Stages<'a> {
         }
     }
 
-    fn uses(&self, instruction: &Instruction, site: Span) -> Result<Vec<Use>, LowerError> {
-        let found = match &instruction.kind {
-            Kind::Copy(copy) => {
-                let from = copy.from.iter().map(|word| self.copied_from(&word.text));
-                from.collect::<Result<_, _>>()
-            }
-            Kind::Run(run) => {
-                let fields = run.flags.mounts.iter().flat_map(|mount| &mount.fields);
-                fields
-                    .filter(|field| field.key == "from")
-                    .filter_map(|field| field.value.as_deref().filter(|from| !from.is_empty()))
-                    .map(|from| self.mounted_from(from))
-                    .collect()
-            }
-            Kind::Arg(_)
-            | Kind::Env(_)
-            | Kind::Label(_)
-            | Kind::Add(_)
-            | Kind::Workdir(_)
-            | Kind::User(_)
-            | Kind::Cmd(_)
-            | Kind::Entrypoint(_)
-            | Kind::Shell(_)
-            | Kind::Expose(_)
-            | Kind::Volume(_)
-            | Kind::StopSignal(_)
-            | Kind::Healthcheck(_)
-            | Kind::Onbuild(_)
-            | Kind::Maintainer(_) => Ok(Vec::new()),
+    /// Returns what `instruction` takes files from. `site` is where to point when it is not its
+    /// own text.
+    fn uses(
+        &self,
+        instruction: &Instruction,
+        site: Option<Span>,
+    ) -> Result<Vec<(Use, Place)>, LowerError> {
+        let place = |part: Span| Place {
+            part: site.unwrap_or(part),
+            instruction: site.unwrap_or(instruction.span),
         };
-        found.map_err(|kind| LowerError::at(site, site, kind))
+        let mut uses = Vec::new();
+        if let Kind::Copy(copy) = &instruction.kind
+            && let Some(from) = &copy.from
+        {
+            uses.push((self.copied_from(&from.text), place(from.span)));
+        }
+        if let Kind::Run(run) = &instruction.kind {
+            for mount in &run.flags.mounts {
+                let from = mount.fields.iter().filter(|field| field.key == "from");
+                let names = from.filter_map(|field| field.value.as_deref());
+                for name in names.filter(|name| !name.is_empty()) {
+                    uses.push((self.mounted_from(name), place(mount.text.span)));
+                }
+            }
+        }
+        uses.into_iter()
+            .map(|(used, place)| match used {
+                Ok(used) => Ok((used, place)),
+                Err(kind) => Err(place.error(kind)),
+            })
+            .collect()
     }
 
     /// Follows origins and uses from `target`.
@@ -311,7 +327,7 @@ impl<'a> Stages<'a> {
             stages: BTreeMap::new(),
             missing: BTreeSet::new(),
         };
-        let mut edges = vec![BTreeSet::new(); self.stages.len()];
+        let mut uses = vec![Uses::new(); self.stages.len()];
         let mut open = vec![target];
         while let Some(index) = open.pop() {
             if reach.stages.contains_key(&index) {
@@ -330,19 +346,18 @@ impl<'a> Stages<'a> {
                 Origin::Stage(earlier) => open.push(*earlier),
                 Origin::Content(content) | Origin::Replaced(content) => need(content),
             }
-            let from_base = triggers.iter().map(|trigger| {
-                let instruction = trigger.instruction.as_ref();
-                (instruction, trigger.site.unwrap_or(instruction.span))
-            });
+            let from_base = triggers
+                .iter()
+                .map(|trigger| (trigger.instruction.as_ref(), trigger.site));
             let own = stage
                 .instructions()
                 .iter()
-                .map(|instruction| (instruction, instruction.span));
+                .map(|instruction| (instruction, None));
             for (instruction, site) in from_base.chain(own) {
-                for used in self.uses(instruction, site)? {
+                for (used, place) in self.uses(instruction, site)? {
                     match used {
                         Use::Stage(used) => {
-                            edges[index].insert(used);
+                            uses[index].entry(used).or_insert(place);
                             open.push(used);
                         }
                         Use::Content(content) => need(&content),
@@ -351,7 +366,7 @@ impl<'a> Stages<'a> {
             }
             reach.stages.insert(index, triggers);
         }
-        self.check_cycles(&edges)?;
+        self.check_cycles(&uses)?;
         Ok(reach)
     }
 

@@ -124,9 +124,11 @@ impl StageLowering<'_, '_> {
         };
         let written = mount.target.as_deref().unwrap_or_default();
         let id = mount.id.unwrap_or_else(|| cleaned(written));
-        let name_space = self.target.build.args.get("BUILDKIT_CACHE_MOUNT_NS");
         let kind = MountKind::Cache {
-            id: format!("{}/{id}", name_space.map_or("", String::as_str)),
+            id: match self.target.build.args.get("BUILDKIT_CACHE_MOUNT_NS") {
+                Some(name_space) => format!("{name_space}/{id}"),
+                None => id,
+            },
             sharing: match mount.sharing {
                 mount::Sharing::Shared => CacheSharing::Shared,
                 mount::Sharing::Private => CacheSharing::Private,
