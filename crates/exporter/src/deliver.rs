@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::error::Error;
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci::{BaseLayer, Descriptor, Digest, Reference};
 use registry::PushError;
-use store::Store;
 use store::images::ImagesError;
-use store::layer::ExportError;
 use store::layer::compress::LevelError;
+use store::layer::{ExportError, UnpackError};
+use store::{PackedLayer, Store};
 
 use crate::archive::{StagedArchive, WriteError};
 use crate::assemble::{AssembleError, Assembled, Listing};
@@ -22,8 +23,9 @@ use crate::event::{Event, Events, Task};
 use crate::image::Image;
 use crate::oci_layout::Layout;
 use crate::output::{Archive, Encoding, Output};
+use crate::pack::Pack;
 use crate::push::Push;
-use crate::{docker_archive, local_store, pack};
+use crate::{docker_archive, local_store};
 
 /// Base layers that are fetched at once.
 const FETCHES: usize = 4;
@@ -87,14 +89,12 @@ pub enum DeliverError {
     /// An archive or directory could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A base layer that a new layer lies on could not be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
     /// Something could not be put into a registry.
-    #[error("pushing {reference}: {source}")]
-    Push {
-        /// What was pushed.
-        reference: Reference,
-        /// Why not.
-        source: Box<PushError>,
-    },
+    #[error("pushing {0}")]
+    Push(#[from] Box<PushError>),
     /// The list of named images could not be changed.
     #[error(transparent)]
     Name(#[from] ImagesError),
@@ -107,10 +107,14 @@ impl DeliverError {
     /// Returns the user's next step, where the message alone does not imply it.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Push { source, .. } => source.help(),
+            Self::Push(error) => error.help(),
             Self::Disk(error) => error.help(),
             Self::Write(error) => error.help(),
             Self::Check(error) => error.help(),
+            Self::Unpack(error) => error.help(),
+            Self::Pack(ExportError::Disk(error)) | Self::Name(ImagesError::Disk(error)) => {
+                error.help()
+            }
             Self::Pack(_)
             | Self::Assemble(_)
             | Self::Level(_)
@@ -151,17 +155,26 @@ where
         [] => &by_default,
         outputs => outputs,
     };
-    let mut assembled: BTreeMap<Encoding, Assembled> = BTreeMap::new();
-    for encoding in outputs.iter().filter_map(Output::encoding) {
-        if let Entry::Vacant(entry) = assembled.entry(encoding) {
-            entry.insert(assemble(store, images, request, encoding, events).await?);
-        }
-    }
     let fetch = Fetch {
         store,
         fetch,
         events,
+        turns: Mutex::default(),
     };
+    let pack = Pack {
+        store,
+        images,
+        fetch: &fetch,
+        events,
+        jobs: request.jobs,
+    };
+    let mut assembled: BTreeMap<Encoding, Assembled> = BTreeMap::new();
+    for encoding in outputs.iter().filter_map(Output::encoding) {
+        if let Entry::Vacant(entry) = assembled.entry(encoding) {
+            let packed = pack.run(encoding.of_layers()?).await?;
+            entry.insert(assemble(images, &packed, request, encoding, events)?);
+        }
+    }
     let of_output = |output: &'_ Output| output.encoding().and_then(|e| assembled.get(&e));
     let mut staged = try_join_all(outputs.iter().filter_map(|output| {
         let assembled = of_output(output)?;
@@ -185,22 +198,20 @@ where
     }))
 }
 
-async fn assemble(
-    store: &Store,
+fn assemble(
     images: &[Image],
+    packed: &[Vec<PackedLayer>],
     request: &Request,
     encoding: Encoding,
     events: &Events,
-) -> Result<Assembled, DeliverError> {
-    let layers = encoding.of_layers()?;
-    let packed = pack::pack(store, images, layers, request.jobs, events).await?;
+) -> Result<Assembled, AssembleError> {
     let listing = if request.multi_platform {
         Listing::Always
     } else {
         Listing::WhereSeveral
     };
     let epoch = request.source_date_epoch;
-    let assembled = Assembled::new(images, &packed, encoding.family, listing, epoch)?;
+    let assembled = Assembled::new(images, packed, encoding.family, listing, epoch)?;
     for document in assembled.documents() {
         events(Event::Assembled {
             media_type: &document.descriptor.media_type,
@@ -228,6 +239,8 @@ pub(crate) struct Fetch<'a, F> {
     store: &'a Store,
     fetch: &'a F,
     events: &'a Events,
+    /// Platforms and outputs share layers; who comes second waits for the first.
+    turns: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl<F, E> Fetch<'_, F>
@@ -238,6 +251,11 @@ where
     /// Fetches one layer, unless it is there.
     pub(crate) async fn layer(&self, layer: &BaseLayer) -> Result<(), DeliverError> {
         let digest = layer.descriptor.digest;
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(digest).or_default())
+        };
+        let _turn = turn.lock().await;
         if self.store.content().contains(&digest) {
             return Ok(());
         }

@@ -30,7 +30,7 @@ pub mod image;
 pub mod local_store;
 mod oci_layout;
 pub mod output;
-pub mod pack;
+mod pack;
 mod push;
 pub mod validate;
 

@@ -3,70 +3,112 @@
 //! The store remembers what it packed, so a layer that was packed while later steps were still
 //! running costs nothing here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::num::NonZeroUsize;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use oci::BaseLayer;
 use store::layer::{Encoding, ExportError};
 use store::{ExportOptions, LayerId, PackedLayer, Store};
 
 use crate::blocking::blocking;
+use crate::deliver::{DeliverError, Fetch};
 use crate::event::{Event, Events, Task};
 use crate::image::Image;
 
 /// A new layer and what lies below it: what its blob depends on.
 type Stack = (LayerId, Vec<LayerId>);
 
-/// Packs the new layers of `images`: for each image, one blob for each layer, in order.
-///
-/// A layer that several platforms share is packed once. At most `jobs` threads work.
-///
-/// # Errors
-///
-/// Those of [`store::Layers::export`].
-pub async fn pack(
-    store: &Store,
-    images: &[Image],
-    encoding: Encoding,
-    jobs: NonZeroUsize,
-    events: &Events,
-) -> Result<Vec<Vec<PackedLayer>>, ExportError> {
-    let stacks = |image: &Image| -> Vec<Stack> {
-        let layers = image.layers.iter().enumerate();
-        layers
-            .map(|(n, layer)| (layer.id, image.below(n)))
-            .collect()
-    };
-    let wanted: Vec<Vec<Stack>> = images.iter().map(stacks).collect();
-    let unique: BTreeMap<Stack, ()> = wanted.iter().flatten().cloned().map(|s| (s, ())).collect();
-    let at_once = jobs.get().min(unique.len().max(1));
-    let options = ExportOptions {
-        encoding,
-        mtime_max: None,
-        threads: NonZeroUsize::new(jobs.get() / at_once).unwrap_or(NonZeroUsize::MIN),
-    };
-    let packed: BTreeMap<Stack, PackedLayer> = stream::iter(unique.into_keys())
-        .map(async |stack: Stack| {
-            let layer = stack.0;
-            events(Event::Started(Task::Pack { layer }));
-            let layers = store.layers();
-            let (stack, packed) = blocking(move || {
-                let packed = layers.export(&stack.0, &stack.1, &options);
-                (stack, packed)
-            })
-            .await;
-            events(Event::Finished(Task::Pack { layer }));
-            packed.map(|packed| (stack, packed))
-        })
-        .buffer_unordered(at_once)
-        .try_collect()
-        .await?;
-    // Every stack was packed, or we would not be here.
-    let blobs = |stacks: Vec<Stack>| {
-        stacks
-            .iter()
-            .filter_map(|s| packed.get(s).cloned())
-            .collect()
-    };
-    Ok(wanted.into_iter().map(blobs).collect())
+/// Packs new layers, each (layer, layers below) once.
+pub(crate) struct Pack<'a, F> {
+    pub(crate) store: &'a Store,
+    pub(crate) images: &'a [Image],
+    pub(crate) fetch: &'a Fetch<'a, F>,
+    pub(crate) events: &'a Events,
+    /// Threads that work in all.
+    pub(crate) jobs: NonZeroUsize,
+}
+
+impl<F, E> Pack<'_, F>
+where
+    F: AsyncFn(&BaseLayer) -> Result<(), E>,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    /// Returns for each image one blob for each of its new layers, in order.
+    pub(crate) async fn run(
+        &self,
+        encoding: Encoding,
+    ) -> Result<Vec<Vec<PackedLayer>>, DeliverError> {
+        let stacks = |image: &Image| -> Vec<Stack> {
+            let layers = image.layers.iter().enumerate();
+            layers
+                .map(|(n, layer)| (layer.id, image.below(n)))
+                .collect()
+        };
+        let wanted: Vec<Vec<Stack>> = self.images.iter().map(stacks).collect();
+        let unique: BTreeSet<Stack> = wanted.iter().flatten().cloned().collect();
+        let jobs = self.jobs.get();
+        let at_once = jobs.min(unique.len().max(1));
+        let options = ExportOptions {
+            encoding,
+            mtime_max: None,
+            threads: NonZeroUsize::new(jobs / at_once).unwrap_or(NonZeroUsize::MIN),
+        };
+        let packed: BTreeMap<Stack, PackedLayer> = stream::iter(unique)
+            .map(async |stack: Stack| self.one(&stack, options).await.map(|blob| (stack, blob)))
+            .buffer_unordered(at_once)
+            .try_collect()
+            .await?;
+        // Every stack was packed, or we would not be here.
+        let blobs = |stacks: Vec<Stack>| {
+            let blobs = stacks.iter().filter_map(|stack| packed.get(stack).cloned());
+            blobs.collect()
+        };
+        Ok(wanted.into_iter().map(blobs).collect())
+    }
+
+    async fn one(
+        &self,
+        stack: &Stack,
+        options: ExportOptions,
+    ) -> Result<PackedLayer, DeliverError> {
+        let layer = stack.0;
+        (self.events)(Event::Started(Task::Pack { layer }));
+        let export = || {
+            let (layers, (id, lowers)) = (self.store.layers(), stack.clone());
+            blocking(move || layers.export(&id, &lowers, &options))
+        };
+        let packed = match export().await {
+            Err(ExportError::Missing { id }) if id != layer => {
+                self.unpack_below(stack).await?;
+                export().await?
+            }
+            result => result?,
+        };
+        (self.events)(Event::Finished(Task::Pack { layer }));
+        Ok(packed)
+    }
+
+    /// Unpacks the base layers of `stack`: the step that made the layer may have been remembered
+    /// from a build whose base is no longer unpacked.
+    async fn unpack_below(&self, (_, lowers): &Stack) -> Result<(), DeliverError> {
+        let bases = self.images.iter().filter_map(|image| image.base.as_ref());
+        let layers: BTreeMap<LayerId, &BaseLayer> = bases
+            .flat_map(|base| &base.layers)
+            .map(|layer| (LayerId::of_diff_id(&layer.diff_id), layer))
+            .collect();
+        for layer in lowers.iter().filter_map(|id| layers.get(id)) {
+            if !self
+                .store
+                .layers()
+                .contains(&LayerId::of_diff_id(&layer.diff_id))
+            {
+                self.fetch.layer(layer).await?;
+                let (layers, layer) = (self.store.layers(), (*layer).clone());
+                blocking(move || layers.unpack(&layer)).await?;
+            }
+        }
+        Ok(())
+    }
 }

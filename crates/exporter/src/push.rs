@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci::{BaseLayer, Descriptor, ImageSource, Reference};
-use registry::{Client, PushError};
+use registry::Client;
 use store::Store;
 
 use crate::assemble::{Assembled, Document};
@@ -139,7 +139,7 @@ where
             }
             (result, _) => result,
         }
-        .map_err(failed(target))?;
+        .map_err(Box::new)?;
         (self.events)(Event::Blob {
             repository: &repository,
             digest: blob.descriptor.digest,
@@ -163,7 +163,7 @@ where
                 &document.descriptor.media_type,
             )
             .await
-            .map_err(failed(target))?;
+            .map_err(Box::new)?;
         (self.events)(Event::Finished(task));
         Ok(())
     }
@@ -179,13 +179,5 @@ fn mountable<'a>(base: &'a BaseLayer, target: &Reference) -> Option<&'a str> {
             Some(source.repository())
         }
         ImageSource::Registry(_) | ImageSource::Layout { .. } => None,
-    }
-}
-
-fn failed(target: &Reference) -> impl FnOnce(PushError) -> DeliverError {
-    let reference = target.clone();
-    move |source| DeliverError::Push {
-        reference,
-        source: Box::new(source),
     }
 }

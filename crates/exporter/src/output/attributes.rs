@@ -91,15 +91,13 @@ impl Attributes {
     }
 
     pub(super) fn archive(&mut self) -> Result<Archive, OutputError> {
-        let dest = self.take("dest");
+        let dest = self.take("dest").filter(|dest| !dest.is_empty());
         self.has_dest = dest.is_some();
         let is_tar = self.boolean("tar")?.unwrap_or(true);
         let dest = match (dest, is_tar) {
-            (Some(path), true) if path != "-" && !path.is_empty() => Dest::File(path.into()),
+            (Some(path), true) if path != "-" => Dest::File(path.into()),
             (_, true) => Dest::Stdout,
-            (Some(path), false) if path != "-" && !path.is_empty() => {
-                Dest::Directory(PathBuf::from(path))
-            }
+            (Some(path), false) if path != "-" => Dest::Directory(PathBuf::from(path)),
             (_, false) => return Err(OutputError::NoDirectory { kind: self.kind }),
         };
         Ok(Archive {

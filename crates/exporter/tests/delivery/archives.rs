@@ -2,11 +2,16 @@
 
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
 
 use exporter::validate;
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, THREE, TIME, base_layout, config, line, request, sha256, unpack};
+use crate::fixture::{
+    Fixture, THREE, TIME, base_layout, config, line, request, run, sha256, unpack,
+};
 
 fn read(directory: &std::path::Path, name: &str) -> Value {
     serde_json::from_slice(&fs::read(directory.join(name)).unwrap()).unwrap()
@@ -275,4 +280,29 @@ async fn an_index_of_one_platform_is_made_where_it_is_asked_for() {
     assert!(delivered.descriptor.media_type.is_index());
     let report = validate::image(fixture.store.root(), &delivered.descriptor).unwrap();
     assert_eq!(report.images.len(), 1);
+}
+
+#[tokio::test]
+async fn a_pipe_is_written_to_and_a_link_is_followed() {
+    let fixture = Fixture::new();
+    let images = fixture.images(&["linux/amd64"]);
+    let [pipe, link, file] = ["pipe", "link", "file"].map(|name| fixture.path(name));
+    run(Command::new("mkfifo").arg(&pipe));
+    fs::write(&file, "older").unwrap();
+    symlink("file", &link).unwrap();
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read(pipe).unwrap()
+    });
+    let outputs = [&pipe, &link].map(|path| format!("type=oci,dest={}", path.display()));
+    fixture
+        .delivered(&images, &[&outputs[0], &outputs[1]], &[])
+        .await;
+    let written = fs::read(&file).unwrap();
+    assert_eq!(reader.join().unwrap(), written);
+    assert!(link.is_symlink());
+    // What the user's mask allows, as for any file that a command makes.
+    fs::write(fixture.path("other"), "").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&file), mode(&fixture.path("other")));
 }

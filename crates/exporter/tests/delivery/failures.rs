@@ -110,3 +110,29 @@ async fn a_full_disk_is_named_with_the_way_out() {
     );
     assert!(error.help().unwrap().contains("dest="));
 }
+
+#[tokio::test]
+async fn a_blob_that_the_disk_has_shortened_is_found() {
+    let fixture = Fixture::new();
+    let images = fixture.images(&["linux/amd64"]);
+    let kept = fixture.delivered(&images, &[], &["a"]).await;
+    let name = "a".parse().unwrap();
+    let image = exporter::local_store::load(&fixture.store, &name, None).unwrap();
+    assert_eq!(image.listed.digest, kept.digest);
+    let blob = fixture
+        .store
+        .content()
+        .path(&image.layers[0].descriptor.digest);
+    let bytes = fs::read(&blob).unwrap();
+    fs::remove_file(&blob).unwrap();
+    fs::write(&blob, &bytes[1..]).unwrap();
+    let archive = fixture.path("x.tar");
+    let output = format!("type=oci,dest={}", archive.display());
+    let error = fixture.deliver(&images, &request(&[&output], &[])).await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("has {} bytes instead of", bytes.len() - 1)),
+        "{error}"
+    );
+    assert!(names(&fixture).is_empty());
+}

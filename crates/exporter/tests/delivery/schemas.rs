@@ -57,15 +57,6 @@ async fn the_schemas_accept_every_document() {
     let source = base_layout(&fixture.path("base")).await;
     let mut images = fixture.images(&THREE);
     images[0].base = Some(fixture.base(&source, "linux/amd64").await);
-    for layer in &images[0].base.as_ref().unwrap().layers {
-        let sink = fixture.store.content().writer().unwrap();
-        let sink = fixture
-            .client
-            .fetch_blob(&layer.source, &layer.descriptor, sink)
-            .await;
-        sink.unwrap().commit_expecting(&layer.descriptor).unwrap();
-        fixture.store.layers().unpack(layer).unwrap();
-    }
     let archive = fixture.path("x.tar");
     let output = format!("type=oci,dest={}", archive.display());
     let delivered = fixture.delivered(&images, &[&output], &["a:1"]).await;
