@@ -17,7 +17,7 @@ mod content;
 pub mod definition;
 pub mod error;
 mod history;
-mod lint;
+pub mod lint;
 pub mod lower;
 mod name;
 pub mod op;

@@ -102,6 +102,7 @@ fn lower_noting(
         vertices: vertices.needed_by(images.iter().filter_map(|image| image.root)),
         images,
         reached_stages,
+        context_sources: warnings.take_sources(),
         warnings: Vec::new(),
         source_date_epoch,
     }))

@@ -115,3 +115,58 @@ pub(crate) fn summary(body: &str) -> String {
     let more = if lines.next().is_some() { "..." } else { "" };
     format!(" ({first}{more})")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> Variables {
+        let mut variables = Variables::default();
+        for (name, value) in pairs {
+            variables.define(name, value);
+        }
+        variables
+    }
+
+    #[test]
+    fn steps_are_numbered_and_padded() {
+        let mut steps = Steps {
+            show_platform: true,
+            stage: Some("b".to_owned()),
+            total: 12,
+            named: 8,
+        };
+        let arm = "linux/arm/v7".parse().unwrap();
+        let mut next = |pairs: &[(&str, &str)]| steps.next("RUN x", &arm, &variables(pairs));
+        assert_eq!(next(&[]), "[linux/arm/v7 b  9/12] RUN x");
+        assert_eq!(
+            next(&[("TARGETARCH", "arm")]),
+            "[linux/arm/v7 b 10/12] RUN x"
+        );
+        assert_eq!(
+            next(&[("TARGETARCH", "arm64"), ("TARGETVARIANT", "")]),
+            "[linux/arm/v7->arm64 b 11/12] RUN x"
+        );
+        assert_eq!(
+            next(&[("TARGETPLATFORM", "windows/amd64")]),
+            "[linux/arm/v7->windows/amd64 b 12/12] RUN x"
+        );
+    }
+
+    #[test]
+    fn instructions_show_values_but_no_secrets() {
+        let variables = variables(&[("a", "1"), ("S", "old")]);
+        let shown =
+            |text: &str| instruction(text, &variables, &["S".to_owned()], Escape::Backslash);
+        assert_eq!(shown("run echo $a '$a' $b $S"), "RUN echo 1 '$a' $b ****");
+        assert_eq!(shown("run"), "RUN");
+        assert_eq!(shown("RUN echo \"${a"), "RUN echo \"${a");
+    }
+
+    #[test]
+    fn heredocs_are_summed_up_by_their_first_line() {
+        assert_eq!(summary("\n a b \n"), " (a b)");
+        assert_eq!(summary("a\r\nb\n"), " (a...)");
+        assert_eq!(summary(""), " ()");
+    }
+}

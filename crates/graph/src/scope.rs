@@ -203,3 +203,64 @@ pub(crate) fn proxy_env(build_args: &BTreeMap<String, String>) -> Vec<(String, S
     }
     env
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(String, String)]) -> String {
+        let pairs: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        pairs.join(" ")
+    }
+
+    #[test]
+    fn a_variable_moves_to_the_end_when_it_is_defined_again() {
+        let mut variables = Variables::default();
+        for (name, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            variables.define(name, value);
+        }
+        assert_eq!(env(variables.pairs()), "b=2 a=3");
+    }
+
+    #[test]
+    fn an_argument_without_a_value_is_declared_and_not_defined() {
+        let mut scope = StageScope::default();
+        scope.declare_arg("A", None);
+        assert!(scope.declares("A"));
+        assert_eq!(scope.variables().get("A"), None);
+        assert_eq!(scope.args().collect::<Vec<_>>(), [("A", "")]);
+    }
+
+    #[test]
+    fn t30_arguments_keep_their_first_place_and_take_their_last_value() {
+        let mut scope = StageScope::default();
+        scope.declare_arg("A", Some("1"));
+        scope.declare_arg("B", None);
+        scope.declare_arg("A", Some("3"));
+        assert_eq!(scope.args().collect::<Vec<_>>(), [("A", "3"), ("B", "")]);
+        scope.set_env("B", "4");
+        assert_eq!(scope.args().collect::<Vec<_>>(), [("A", "3"), ("B", "4")]);
+    }
+
+    #[test]
+    fn steering_arguments_are_no_variables() {
+        let mut scope = StageScope::default();
+        scope.declare_arg("BUILDKIT_SBOM_SCAN_STAGE", Some("true"));
+        assert_eq!(env(scope.variables().pairs()), "");
+    }
+
+    #[test]
+    fn t29_proxies_are_known_in_both_letter_cases() {
+        let args = [
+            ("No_Proxy", "x"),
+            ("http_proxy", "p"),
+            ("FTP_PROXY", ""),
+            ("proxy", "no"),
+        ];
+        let args = args.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(
+            env(&proxy_env(&BTreeMap::from(args))),
+            "HTTP_PROXY=p http_proxy=p NO_PROXY=x no_proxy=x"
+        );
+    }
+}

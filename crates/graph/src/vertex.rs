@@ -8,6 +8,7 @@ use dockerfile::lint::Warning;
 use oci::{BaseImage, Digest, ImageConfig, Platform};
 use serde::Serialize;
 
+use crate::lint::ContextSource;
 use crate::op::Op;
 
 /// What a vertex does and consumes, as a digest: equal for all platforms that share the work.
@@ -61,6 +62,9 @@ pub struct Graph {
     /// The stages that the targets need, by their place in the file: the only ones for which most
     /// checks of the text are reported.
     pub reached_stages: BTreeSet<usize>,
+    /// The paths of the main context that COPY and ADD name, to be held against its ignore file
+    /// by [`ignored_sources`](crate::lint::ignored_sources).
+    pub context_sources: Vec<ContextSource>,
     /// What is legal but unwise in the Dockerfile, as variables and base images reveal it.
     pub warnings: Vec<Warning>,
     /// The time that stands for "now" in what is made; seconds since 1970.

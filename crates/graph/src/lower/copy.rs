@@ -7,12 +7,13 @@ use super::config::first_name;
 use super::instruction::{Site, StageLowering};
 use crate::error::{LowerError, LowerErrorKind, NoUsers, Unsupported};
 use crate::history;
+use crate::lint::{ContextSource, Verb};
 use crate::op::{ContextName, CopyItem, CopyOp, Op, Placement, Tree, Unpack};
 use crate::path;
 
 /// What COPY and ADD have in common, expanded.
 struct Request<'i> {
-    keyword: &'static str,
+    verb: Verb,
     tree: Tree,
     flags: &'i CopyFlags,
     parents: bool,
@@ -39,7 +40,7 @@ impl StageLowering<'_, '_> {
         self.put(
             site,
             Request {
-                keyword: "COPY",
+                verb: Verb::Copy,
                 tree,
                 flags: &copy.flags,
                 parents: copy.parents,
@@ -64,7 +65,7 @@ impl StageLowering<'_, '_> {
         self.put(
             site,
             Request {
-                keyword: "ADD",
+                verb: Verb::Add,
                 tree: Tree::Context(ContextName::Main),
                 flags: &add.flags,
                 parents: false,
@@ -117,7 +118,11 @@ impl StageLowering<'_, '_> {
         let chown = self.optional(site, request.flags.chown.as_ref())?;
         let chmod = self.optional(site, request.flags.chmod.as_ref())?;
         let written = self.expand(site, request.destination)?;
-        let mut line = vec![request.keyword.to_owned()];
+        let keyword = match request.verb {
+            Verb::Copy => "COPY",
+            Verb::Add => "ADD",
+        };
+        let mut line = vec![keyword.to_owned()];
         if request.parents {
             line.push("--parents".to_owned());
         }
@@ -201,8 +206,16 @@ impl StageLowering<'_, '_> {
         span: Span,
         path: &str,
     ) -> Result<CopyItem, LowerError> {
-        let refused = match (source_kind(path), request.keyword) {
-            (SourceKind::Path, _) => {
+        let refused = match (source_kind(path), request.verb) {
+            (SourceKind::Path, verb) => {
+                if request.tree == Tree::Context(ContextName::Main) {
+                    let source = ContextSource {
+                        span: site.whole(),
+                        path: path::source(path),
+                        verb,
+                    };
+                    self.warnings.add_source(site.instruction, source);
+                }
                 let tree = request.tree.clone();
                 let path = if request.parents {
                     path::source_with_parents(path)
@@ -211,14 +224,14 @@ impl StageLowering<'_, '_> {
                 };
                 return Ok(CopyItem::Path { tree, path });
             }
-            (SourceKind::Url, "ADD") => {
+            (SourceKind::Url, Verb::Add) => {
                 let url = path.to_owned();
                 let checksum = request.checksum.clone();
                 return Ok(CopyItem::Url { url, checksum });
             }
-            (SourceKind::Url, _) => LowerErrorKind::UrlInCopy,
-            (SourceKind::Git, "ADD") => LowerErrorKind::Unsupported(Unsupported::AddGit),
-            (SourceKind::Git, _) => LowerErrorKind::GitInCopy,
+            (SourceKind::Url, Verb::Copy) => LowerErrorKind::UrlInCopy,
+            (SourceKind::Git, Verb::Add) => LowerErrorKind::Unsupported(Unsupported::AddGit),
+            (SourceKind::Git, Verb::Copy) => LowerErrorKind::GitInCopy,
         };
         Err(site.error(span, refused))
     }

@@ -90,7 +90,7 @@ impl Numbers {
     }
 }
 
-fn show(out: &mut String, source: &Source, graph: &Graph) {
+fn show(out: &mut String, text: &Source, graph: &Graph) {
     let numbers = graph.vertices.iter().zip(1..);
     let numbers = Numbers(numbers.map(|(vertex, n)| (vertex.id, n)).collect());
     for vertex in &graph.vertices {
@@ -98,17 +98,26 @@ fn show(out: &mut String, source: &Source, graph: &Graph) {
             assert!(numbers.0[&input] < numbers.0[&vertex.id], "order");
         }
         assert_eq!(VertexId::of(&vertex.op), vertex.id);
-        self::vertex(out, source, &numbers, vertex);
+        self::vertex(out, text, &numbers, vertex);
     }
     for image in &graph.images {
         self::image(out, &numbers, image);
     }
     let stages: Vec<String> = graph.reached_stages.iter().map(usize::to_string).collect();
     writeln!(out, "stages {}", stages.join(" ")).unwrap();
+    for source in &graph.context_sources {
+        let line = text.line_at(source.span.start);
+        writeln!(
+            out,
+            "{:?} of context: /{} (line {line})",
+            source.verb, source.path
+        )
+        .unwrap();
+    }
     if let Some(epoch) = graph.source_date_epoch {
         writeln!(out, "epoch {epoch}").unwrap();
     }
-    warnings(out, source, &graph.warnings);
+    warnings(out, text, &graph.warnings);
 }
 
 fn vertex(out: &mut String, source: &Source, numbers: &Numbers, vertex: &Vertex) {
