@@ -184,6 +184,8 @@ fn read_node(
             None if is_guess => {
                 *guesses = Guesses::Failed;
                 lexer.rewind(before_bodies);
+                span = line.span;
+                heredocs.clear();
                 break;
             }
             None => {
