@@ -160,10 +160,12 @@ pub enum LowerErrorKind {
         target: String,
     },
     /// A trigger of the base image is no instruction.
-    #[error("ONBUILD {trigger}: {source}")]
+    #[error("{}", trigger_fault(*line, source))]
     Trigger {
         /// The trigger.
         trigger: String,
+        /// Line of the FROM, counted from 1.
+        line: usize,
         /// What is wrong with it.
         source: DockerfileError,
     },
@@ -291,6 +293,11 @@ impl LowerErrorKind {
                     "move stage `{from}` up, before the one that reads it"
                 ));
             }
+            Self::Trigger { trigger, .. } => {
+                return Some(format!(
+                    "it is a trigger of the base image: ONBUILD {trigger}"
+                ));
+            }
             Self::Mount(error) => return DockerfileErrorKind::Mount(error.clone()).help(),
             Self::MountTarget { .. } => "give a target, or set another WORKDIR",
             Self::Signal { .. } => "write a number or a name, such as SIGTERM",
@@ -318,7 +325,6 @@ impl LowerErrorKind {
             | Self::Platform { .. }
             | Self::Unresolved { .. }
             | Self::Cycle { .. }
-            | Self::Trigger { .. }
             | Self::Port(_)
             | Self::EmptyVolume
             | Self::Chmod { .. }
@@ -326,6 +332,15 @@ impl LowerErrorKind {
             | Self::Unsupported(_) => return None,
         };
         Some(help.to_owned())
+    }
+}
+
+/// Spans of a trigger are those of its own text; the line is that of the FROM that brought it.
+fn trigger_fault(line: usize, source: &DockerfileError) -> String {
+    if source.kind.names_line() {
+        format!("dockerfile parse error on line {line}: {source}")
+    } else {
+        source.to_string()
     }
 }
 

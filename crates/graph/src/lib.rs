@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Lowering needs the configs of base images (environment, user, triggers), and this crate touches
-//! no network. So it goes in rounds: [`lower`] either returns the graph, or the images it has to
+//! no network. So it goes in rounds: [`lower()`] either returns the graph, or the images it has to
 //! know first; the caller resolves them and calls again.
 
 #![forbid(unsafe_code)]

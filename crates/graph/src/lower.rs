@@ -15,6 +15,7 @@ mod vertices;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dockerfile::Source;
 use dockerfile::ast::Dockerfile;
 use dockerfile::directive::Escape;
 use oci::Platform;
@@ -39,7 +40,7 @@ pub enum Lowering {
     Graph(Graph),
 }
 
-/// Lowers `dockerfile`, as far as `bases` allow.
+/// Lowers `dockerfile`, which was read from `source`, as far as `bases` allow.
 ///
 /// [`Graph::warnings`] holds what variables and base images reveal, for the stages that the target
 /// needs; what the text alone shows is [`dockerfile::lint::check`]'s to say. Neither is filtered
@@ -53,10 +54,18 @@ pub enum Lowering {
 pub fn lower(
     definition: &Definition,
     dockerfile: &Dockerfile,
+    source: &Source,
     bases: &Bases,
 ) -> Result<Lowering, LowerError> {
+    let build = Build {
+        definition,
+        dockerfile,
+        source,
+        bases,
+        args: scope::build_args(definition),
+    };
     let mut warnings = Warnings::default();
-    let lowered = lower_noting(definition, dockerfile, bases, &mut warnings);
+    let lowered = lower_noting(&build, &mut warnings);
     let warnings = warnings.into_vec();
     match lowered {
         Ok(Lowering::Graph(graph)) => Ok(Lowering::Graph(Graph { warnings, ..graph })),
@@ -65,22 +74,11 @@ pub fn lower(
     }
 }
 
-fn lower_noting(
-    definition: &Definition,
-    dockerfile: &Dockerfile,
-    bases: &Bases,
-    warnings: &mut Warnings,
-) -> Result<Lowering, LowerError> {
-    let build = Build {
-        definition,
-        dockerfile,
-        bases,
-        args: scope::build_args(definition),
-    };
+fn lower_noting(build: &Build<'_>, warnings: &mut Warnings) -> Result<Lowering, LowerError> {
     let mut targets = Vec::new();
     let mut missing = BTreeSet::new();
     for platform in build.target_platforms() {
-        let target = Target::new(&build, platform, warnings)?;
+        let target = Target::new(build, platform, warnings)?;
         missing.extend(target.reach.missing.iter().cloned());
         targets.push(target);
     }
@@ -112,6 +110,7 @@ fn lower_noting(
 pub(crate) struct Build<'a> {
     pub(crate) definition: &'a Definition,
     pub(crate) dockerfile: &'a Dockerfile,
+    pub(crate) source: &'a Source,
     pub(crate) bases: &'a Bases,
     pub(crate) args: BTreeMap<String, String>,
 }
@@ -167,6 +166,7 @@ impl<'a> Target<'a> {
         let Build {
             definition,
             dockerfile,
+            source: _,
             bases,
             args,
         } = build;

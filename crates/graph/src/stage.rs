@@ -393,12 +393,34 @@ impl<'a> Stages<'a> {
                 };
                 let texts = &base.image.config.value().config.on_build;
                 let from = stage.ast.from.span;
-                texts.iter().map(|text| parse_trigger(text, from)).collect()
+                texts
+                    .iter()
+                    .map(|text| self.parse_trigger(text, from))
+                    .collect()
             }
             Origin::Content(Content::Empty | Content::Directory(_)) | Origin::Replaced(_) => {
                 Ok(Vec::new())
             }
         }
+    }
+
+    /// Images keep triggers as text. They are read with the usual escape character, whatever that
+    /// of the file is that builds upon the image.
+    fn parse_trigger(&self, text: &str, from: Span) -> Result<Trigger<'a>, LowerError> {
+        let source = Source::new("ONBUILD", text);
+        let instruction = dockerfile::parse_onbuild_trigger(&source, Escape::Backslash);
+        let instruction = instruction.map_err(|source| {
+            let kind = LowerErrorKind::Trigger {
+                trigger: text.to_owned(),
+                line: self.build.source.line_at(from.start),
+                source,
+            };
+            LowerError::at(from, from, kind)
+        })?;
+        Ok(Trigger {
+            instruction: Cow::Owned(instruction),
+            site: Some(from),
+        })
     }
 }
 
@@ -436,21 +458,6 @@ fn chosen_platform(
         })
     })?;
     Ok(Some(platform))
-}
-
-/// Images keep triggers as text. They are read with the usual escape character, whatever that of
-/// the file is that builds upon the image.
-fn parse_trigger<'a>(text: &str, from: Span) -> Result<Trigger<'a>, LowerError> {
-    let source = Source::new("ONBUILD", text);
-    let instruction = dockerfile::parse_onbuild_trigger(&source, Escape::Backslash);
-    let instruction = instruction.map_err(|source| {
-        let trigger = text.to_owned();
-        LowerError::at(from, from, LowerErrorKind::Trigger { trigger, source })
-    })?;
-    Ok(Trigger {
-        instruction: Cow::Owned(instruction),
-        site: Some(from),
-    })
 }
 
 /// A cache that starts empty counts as a stage, `scratch`, when steps are named.

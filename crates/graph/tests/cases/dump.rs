@@ -29,7 +29,7 @@ pub(crate) fn case(text: &[u8], definition: &Definition, registry: &Registry) ->
     };
     let mut bases = Bases::new();
     loop {
-        match graph::lower(definition, &dockerfile, &bases) {
+        match graph::lower(definition, &dockerfile, &source, &bases) {
             Ok(Lowering::Graph(graph)) => {
                 show(&mut out, &source, &graph);
                 return out;
