@@ -49,7 +49,8 @@ pub enum Transport {
     Standard,
     /// HTTP without TLS (`http = true`).
     PlainHttp,
-    /// TLS whose certificate is not checked (`registry.insecure=true`). It never becomes plain HTTP.
+    /// As [`Transport::Standard`], but whose certificate it is does not matter
+    /// (`registry.insecure=true`). Away from this machine it is TLS, and never becomes plain HTTP.
     Unverified,
 }
 

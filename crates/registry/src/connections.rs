@@ -66,6 +66,7 @@ enum Scheme {
 impl Connections {
     pub(crate) fn new(config: RegistryConfig) -> Self {
         let RegistryConfig { hosts, patience } = config;
+        // What is no host cannot be connected to either, so nobody will look for what is left out.
         let hosts = hosts
             .into_iter()
             .filter_map(|(host, config)| Some((HostKey::of(&host)?, config)))
@@ -103,11 +104,10 @@ impl Connections {
         };
         let https = base_url(Scheme::Https, server)?;
         let config = self.config_of(registry);
+        let has_ca = config.is_some_and(|config| !config.ca_certificates.is_empty());
         let scheme = match config.map(|config| config.transport).unwrap_or_default() {
             Transport::PlainHttp => Scheme::Http,
-            Transport::Unverified => Scheme::Https,
-            Transport::Standard => {
-                let has_ca = config.is_some_and(|config| !config.ca_certificates.is_empty());
+            Transport::Standard | Transport::Unverified => {
                 if host::is_loopback(&https) && !has_ca {
                     self.scheme_of_loopback(server).await?
                 } else {
@@ -282,11 +282,12 @@ impl Connections {
 
     async fn client_for(&self, target: &Target) -> Result<reqwest::Client, crate::request::Cause> {
         let key = HostKey::of_url(&target.url);
+        let is_loopback = host::is_loopback(&target.url);
         let settings = match key {
             Some(key) if self.hosts.get(&key).is_some_and(HostConfig::has_own_tls) => {
                 Settings::Own(key)
             }
-            _ if host::is_loopback(&target.url) => Settings::Loopback,
+            _ if is_loopback => Settings::Loopback,
             _ if target.reach == Reach::Public => {
                 self.guard.watch(&target.url);
                 Settings::Public
@@ -296,7 +297,10 @@ impl Connections {
         let cell = entry(&self.clients, settings.clone());
         let client = cell
             .get_or_try_init(async || {
-                let builder = self.builder(&settings)?;
+                let mut builder = self.builder(&settings)?;
+                if is_loopback {
+                    builder = builder.no_proxy();
+                }
                 blocking(move || builder.build()).await
             })
             .await?;
@@ -312,8 +316,7 @@ impl Connections {
             .connect_timeout(self.patience.connect_timeout)
             .tcp_keepalive(Duration::from_secs(30));
         match settings {
-            Settings::Standard => {}
-            Settings::Loopback => builder = builder.no_proxy(),
+            Settings::Standard | Settings::Loopback => {}
             Settings::Public => builder = builder.dns_resolver(self.guard.clone()),
             Settings::Own(key) => {
                 if let Some(config) = self.hosts.get(key) {

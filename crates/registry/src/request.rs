@@ -265,7 +265,7 @@ impl fmt::Display for Answer {
 
 impl Answer {
     /// How much of an error's body is read.
-    pub(crate) const LIMIT_BYTES: usize = 64 << 10;
+    pub(crate) const LIMIT_BYTES: u64 = 64 << 10;
 
     /// Reads the body of an error; what is not a registry's JSON gives nothing.
     pub(crate) fn parse(body: &[u8]) -> Self {

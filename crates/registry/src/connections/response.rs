@@ -9,6 +9,10 @@ use reqwest::{StatusCode, Url};
 
 use crate::request::{Answer, Request, RequestError, RequestErrorKind};
 
+/// A whole body may take this many times as long as one piece of it: all that is read whole is
+/// small, and a server that sends it byte by byte wants to keep us.
+const BODY_PATIENCE: u32 = 5;
+
 /// The head of an answer, and its body yet to come.
 #[derive(Debug)]
 pub(crate) struct Response {
@@ -84,6 +88,14 @@ impl Response {
     ///
     /// [`RequestErrorKind::TooLarge`], without reading on, or the connection broke.
     pub(crate) async fn body(mut self, limit_bytes: u64) -> Result<Vec<u8>, RequestError> {
+        let after = self.idle_timeout * BODY_PATIENCE;
+        match tokio::time::timeout(after, self.read_body(limit_bytes)).await {
+            Ok(body) => body,
+            Err(_) => Err(self.error(RequestErrorKind::TimedOut { after })),
+        }
+    }
+
+    async fn read_body(&mut self, limit_bytes: u64) -> Result<Vec<u8>, RequestError> {
         let too_large = RequestErrorKind::TooLarge { limit_bytes };
         if self
             .length_bytes()
@@ -102,26 +114,24 @@ impl Response {
     }
 
     /// Makes an error of an answer whose status is none of those hoped for.
-    pub(crate) async fn into_error(mut self) -> RequestError {
+    pub(crate) async fn into_error(self) -> RequestError {
         let retry_after = self
             .header(RETRY_AFTER.as_str())
             .and_then(|text| text.trim().parse().ok())
             .map(Duration::from_secs);
         let status = self.status();
-        let mut body = Vec::new();
-        // The status is the answer; that its explanation breaks off does not matter.
-        while let Ok(Some(piece)) = self.piece().await {
-            body.extend_from_slice(&piece);
-            if body.len() > Answer::LIMIT_BYTES {
-                body.clear();
-                break;
-            }
-        }
-        let answer = Answer::parse(&body);
-        self.error(RequestErrorKind::Status {
-            status,
-            answer,
-            retry_after,
-        })
+        let request = self.request.clone();
+        let url = self.url.clone();
+        // The status is the answer; that its explanation breaks off or is too long does not matter.
+        let body = self.body(Answer::LIMIT_BYTES).await;
+        let answer = body.map(|body| Answer::parse(&body)).unwrap_or_default();
+        request.error(
+            &url,
+            RequestErrorKind::Status {
+                status,
+                answer,
+                retry_after,
+            },
+        )
     }
 }

@@ -70,6 +70,8 @@ async fn strangers_get_a_token_once_for_all_that_wait() {
     let asked = &tokens.asked()[0];
     assert!(asked.is("GET", "/token"));
     assert_eq!(asked.header("authorization"), None);
+    let agent = asked.header("user-agent").unwrap();
+    assert!(agent.starts_with("rbuild/"), "{agent}");
     let form = form(asked);
     assert_eq!(form["service"], "s v");
     assert_eq!(form["scope"], "repository:x:pull");

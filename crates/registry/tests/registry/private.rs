@@ -30,7 +30,11 @@ fn r11_a_public_registry_does_not_lead_to_private_addresses() {
     let script = format!(
         "ip link set lo up && ip address add {PUBLIC}/32 dev lo || exit 77; exec \"$0\" \"$@\""
     );
-    let output = Command::new("unshare")
+    let mut command = Command::new("unshare");
+    for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env_remove(proxy).env_remove(proxy.to_lowercase());
+    }
+    let output = command
         .args(["--user", "--map-root-user", "--net", "sh", "-c", &script])
         .arg(env::current_exe().unwrap())
         .args([
@@ -52,6 +56,7 @@ fn r11_a_public_registry_does_not_lead_to_private_addresses() {
 }
 
 async fn inside() {
+    unverified_is_not_in_clear().await;
     let private = Server::start(|_, _| Reply::ok(CONTENT)).await;
     let public = Server::start_at(PUBLIC, |_, _| Reply::ok(CONTENT)).await;
     let port = private.port;
@@ -98,4 +103,20 @@ async fn inside() {
         }
     }
     assert!(private.asked().is_empty());
+}
+
+/// R1: an insecure registry on the network is spoken to over TLS or not at all.
+async fn unverified_is_not_in_clear() {
+    let server = Server::start_at(PUBLIC, |_, _| Reply::new(200)).await;
+    let host = format!("{PUBLIC}:{}", server.port);
+    let insecure = HostConfig {
+        transport: Transport::Unverified,
+        ..HostConfig::default()
+    };
+    let hosts = [(host.clone(), insecure)].into();
+    let client = client_with(hosts, rbuild_registry::Credentials::anonymous());
+    let target = format!("{host}/x:1").parse().unwrap();
+    let error = client.check_push(&target).await.unwrap_err();
+    assert!(error.to_string().contains("https://"), "{error}");
+    assert!(server.asked().is_empty());
 }

@@ -145,3 +145,22 @@ async fn a_long_error_text_is_not_read_to_its_end() {
         .unwrap_err();
     assert!(error.to_string().len() < 400, "{error}");
 }
+
+#[tokio::test]
+async fn a_server_that_sends_byte_by_byte_does_not_keep_us() {
+    let patience = Patience {
+        idle_timeout: Duration::from_millis(200),
+        attempts: 1,
+        ..PATIENCE
+    };
+    let slow =
+        Server::start(|_, _| Reply::ok(vec![b' '; 100_000]).trickling(Duration::from_millis(1)))
+            .await;
+    let start = Instant::now();
+    let error = client_of(patience)
+        .fetch_document(&slow.source("x:1"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("no answer within"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}

@@ -44,6 +44,7 @@ pub(crate) struct Reply {
     length: Option<usize>,
     chunked: bool,
     delay: Duration,
+    trickle: Option<Duration>,
 }
 
 impl Reply {
@@ -55,6 +56,7 @@ impl Reply {
             length: None,
             chunked: false,
             delay: Duration::ZERO,
+            trickle: None,
         }
     }
 
@@ -87,6 +89,12 @@ impl Reply {
 
     pub(crate) fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// Sends one byte after another, each so much later.
+    pub(crate) fn trickling(mut self, pause: Duration) -> Self {
+        self.trickle = Some(pause);
         self
     }
 
@@ -198,7 +206,17 @@ async fn serve(
     tokio::time::sleep(reply.delay).await;
     let bytes = reply.bytes(asked.method == "HEAD");
     // The client may have gone: that is what some tests are about.
-    drop(stream.write_all(&bytes).await);
+    match reply.trickle {
+        None => drop(stream.write_all(&bytes).await),
+        Some(pause) => {
+            for byte in bytes {
+                tokio::time::sleep(pause).await;
+                if stream.write_all(&[byte]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
     drop(stream.shutdown().await);
 }
 
@@ -208,7 +226,8 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             break end + 4;
         }
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+        // 0x16 begins a TLS connection, which is not spoken here.
+        if stream.read_buf(&mut bytes).await.ok()? == 0 || bytes[0] == 0x16 {
             return None;
         }
     };

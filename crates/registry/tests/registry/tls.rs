@@ -96,16 +96,32 @@ async fn a_certificate_that_cannot_be_read_is_named() {
 
 #[tokio::test]
 async fn r01_a_host_that_does_not_speak_tls_is_not_spoken_to_in_clear() {
+    let Some(other) = Registry::start(&with_tls()) else {
+        return;
+    };
     let Some(registry) = Registry::start(&Options::default()) else {
         return;
     };
-    let client = configured(&registry, unverified(), Credentials::anonymous());
+    let config = HostConfig {
+        ca_certificates: vec![other.ca_certificate()],
+        ..HostConfig::default()
+    };
+    let client = configured(&registry, config, Credentials::anonymous());
     let error = client
         .check_push(&registry.reference("a:1"))
         .await
         .unwrap_err();
     assert!(error.to_string().contains("https://"), "{error}");
     assert!(error.help().unwrap().contains("http = true"), "{error}");
+}
+
+#[tokio::test]
+async fn c35_a_registry_on_this_machine_speaks_http_though_called_insecure() {
+    let Some(registry) = Registry::start(&Options::default()) else {
+        return;
+    };
+    let client = configured(&registry, unverified(), Credentials::anonymous());
+    client.check_push(&registry.reference("a:1")).await.unwrap();
 }
 
 #[tokio::test]
