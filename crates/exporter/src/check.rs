@@ -1,8 +1,10 @@
 //! Whether outputs are possible at all, asked before the first step runs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use oci::Platform;
+use oci::{Platform, Reference};
+use registry::{Client, PushError};
 use rustix::fs::Access;
 
 use crate::deliver::Request;
@@ -58,7 +60,7 @@ pub enum CheckError {
     #[error("invalid tag `{name}`: a name to be given must not have a digest")]
     NameWithDigest {
         /// The name.
-        name: oci::Reference,
+        name: Reference,
     },
 }
 
@@ -129,6 +131,29 @@ pub fn check(request: &Request, platforms: &[Platform]) -> Result<(), CheckError
     }
     if to_stdout > 1 {
         return Err(CheckError::StdoutTwice);
+    }
+    Ok(())
+}
+
+/// Finds out whether the registries of `request` let us push, one repository after the other.
+///
+/// It costs a few requests, and saves a build whose result could not be delivered.
+///
+/// # Errors
+///
+/// A registry does not answer, or does not let us; see [`PushError`].
+pub async fn check_push(client: &Client, request: &Request) -> Result<(), Box<PushError>> {
+    let mut repositories: BTreeMap<String, &Reference> = BTreeMap::new();
+    for output in &request.outputs {
+        if let Output::Image(image) = output
+            && image.push
+        {
+            let names = image.names.as_ref().unwrap_or(&request.names);
+            repositories.extend(names.iter().map(|name| (name.name(), name)));
+        }
+    }
+    for target in repositories.into_values() {
+        client.check_push(target).await?;
     }
     Ok(())
 }

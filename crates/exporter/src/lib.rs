@@ -34,7 +34,7 @@ mod pack;
 mod push;
 pub mod validate;
 
-pub use check::{CheckError, check};
+pub use check::{CheckError, check, check_push};
 pub use deliver::{DeliverError, Delivered, Request, deliver};
 pub use event::{Event, Events, Task};
 pub use image::{Image, NewLayer};

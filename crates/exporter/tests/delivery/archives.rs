@@ -306,3 +306,35 @@ async fn a_pipe_is_written_to_and_a_link_is_followed() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(&file), mode(&fixture.path("other")));
 }
+
+#[tokio::test]
+async fn c44_steps_that_change_nothing_are_layers_that_repeat() {
+    let fixture = Fixture::new();
+    let mut images = fixture.images(&["linux/amd64"]);
+    images[0].layers = vec![fixture.layer(&[]), fixture.layer(&[])];
+    let (archive, layout) = (fixture.path("x.tar"), fixture.path("x"));
+    let output = format!("type=docker,dest={}", archive.display());
+    fixture.delivered(&images, &[&output], &["a"]).await;
+    unpack(&archive, &layout);
+    let report = validate::layout(&layout).unwrap();
+    let diff_ids = &report.images[0].diff_ids;
+    assert_eq!(diff_ids.len(), 2);
+    assert_eq!(diff_ids[0], diff_ids[1]);
+    assert_eq!(report.blobs.len(), 3, "manifest, config and one layer");
+    let manifest = read(&layout, "manifest.json");
+    assert_eq!(manifest[0]["Layers"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn c18_only_a_single_image_has_a_config_to_be_known_by() {
+    let fixture = Fixture::new();
+    let one = fixture.images(&["linux/amd64"]);
+    let delivered = fixture.delivered(&one, &[], &["a"]).await;
+    let name = "a".parse().unwrap();
+    let kept = exporter::local_store::load(&fixture.store, &name, None).unwrap();
+    assert_eq!(delivered.config_digest, Some(kept.config.digest()));
+    assert_eq!(delivered.digest, kept.manifest.digest());
+    let two = fixture.images(&["linux/amd64", "linux/arm64"]);
+    let delivered = fixture.delivered(&two, &[], &["a"]).await;
+    assert_eq!(delivered.config_digest, None);
+}

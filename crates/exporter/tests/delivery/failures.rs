@@ -136,3 +136,25 @@ async fn a_blob_that_the_disk_has_shortened_is_found() {
     );
     assert!(names(&fixture).is_empty());
 }
+
+#[tokio::test]
+async fn a_registry_that_is_down_is_found_before_the_build() {
+    let Some(registry) = Registry::start() else {
+        return;
+    };
+    let fixture = Fixture::new();
+    let name = registry.name("a:1");
+    let to_both = request(&["type=registry"], &[&name, "127.0.0.1:1/a"]);
+    let error = exporter::check_push(&fixture.client, &to_both).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("127.0.0.1:1/a"), "{error}");
+    let to_one = request(&["type=registry"], &[&name]);
+    exporter::check_push(&fixture.client, &to_one)
+        .await
+        .unwrap();
+    // Nothing is pushed, so nobody is asked.
+    let to_none = request(&["type=image"], &["127.0.0.1:1/a"]);
+    exporter::check_push(&fixture.client, &to_none)
+        .await
+        .unwrap();
+}
