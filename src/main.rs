@@ -1,10 +1,101 @@
 //! `rbuild`: builds container images from Dockerfiles, without a daemon and without root.
+//!
+//! ```text
+//! main ─► args ─► commands/build ─► graph, solver, exporter     flags in
+//!                      └─► ui/progress, ui/report               progress and diagnostics out
+//! ```
+//!
+//! Only this crate prints, reads the environment or the clock, or exits.
+
 #![forbid(unsafe_code)]
 
 mod args;
 mod commands;
 mod config;
 mod environment;
+mod interrupt;
+mod setup;
 mod ui;
 
-fn main() {}
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use environment::Environment;
+use ui::report::{Class, Failure};
+
+fn main() -> ExitCode {
+    // A step's child is this program, started afresh. It must not get any further.
+    sandbox::run_if_child();
+    match std::panic::catch_unwind(run) {
+        Ok(code) => code,
+        Err(_) => {
+            // The panic hook has said what and where.
+            ui::say(
+                "ERROR: this is a fault of rbuild itself; please report it with the text above\n",
+            );
+            ExitCode::from(Class::Internal.code())
+        }
+    }
+}
+
+fn run() -> ExitCode {
+    let environment = Environment::read();
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(answer) => return answer_with(&answer),
+    };
+    log(&cli, &environment);
+    let paint = ui::paint(&environment);
+    let result = match cli.command {
+        Command::Build(args) => {
+            let done = commands::build::run(*args, &cli.global, &environment, paint);
+            done.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Images(args) => {
+            let done = commands::images::run(&args, &cli.global, &environment);
+            done.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Run(args) => commands::run::run(args, &cli.global, &environment),
+        Command::Version => {
+            let done = ui::print(concat!("rbuild ", env!("CARGO_PKG_VERSION"), "\n"));
+            done.map(|()| ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|failure: Failure| {
+        ui::say(&failure.render(paint));
+        ExitCode::from(failure.class.code())
+    })
+}
+
+/// Gives the help or the version that was asked for, or says what the command line lacks.
+fn answer_with(answer: &clap::Error) -> ExitCode {
+    let code = match answer.use_stderr() {
+        true => Class::Usage.code(),
+        false => 0,
+    };
+    match answer.print() {
+        Ok(()) => ExitCode::from(code),
+        Err(_) => ExitCode::from(Class::Failed.code()),
+    }
+}
+
+/// Starts the log, which is for those who look for a fault; what users watch is progress.
+fn log(cli: &Cli, environment: &Environment) {
+    let wanted = match (&environment.log, cli.global.debug) {
+        (Some(wanted), _) => wanted.as_str(),
+        (None, true) => "rbuild=debug",
+        (None, false) => return,
+    };
+    let (filter, complaint) = match tracing_subscriber::EnvFilter::try_new(wanted) {
+        Ok(filter) => (filter, None),
+        Err(error) => ("rbuild=debug".into(), Some(error)),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    if let Some(error) = complaint {
+        tracing::warn!(%error, "RBUILD_LOG is not understood");
+    }
+}

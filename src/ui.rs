@@ -1,6 +1,43 @@
 //! What people see: progress while a build runs, and the report when it went wrong.
+//!
+//! Data goes to standard output, everything else to standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::environment::Environment;
+use report::{Failure, Paint};
 
 pub(crate) mod printable;
 pub(crate) mod progress;
 pub(crate) mod report;
 pub(crate) mod units;
+
+/// Writes a text for people to standard error. Nobody can be told if that does not work.
+pub(crate) fn say(text: &str) {
+    if let Err(error) = io::stderr().write_all(text.as_bytes()) {
+        tracing::debug!(%error, "standard error cannot be written to");
+    }
+}
+
+/// Writes data to standard output.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(&OutputError(error), None)),
+        Ok(()) => Ok(()),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("standard output: {0}")]
+struct OutputError(io::Error);
+
+/// Whether what is said may be coloured.
+pub(crate) fn paint(environment: &Environment) -> Paint {
+    match io::stderr().is_terminal() && !environment.no_color {
+        true => Paint::Colour,
+        false => Paint::Plain,
+    }
+}

@@ -1,8 +1,13 @@
 //! `rbuild run`: an image's command in the sandbox.
 
+use std::process::ExitCode;
+
 use oci::{Platform, Reference};
 
+use crate::args::GlobalArgs;
 use crate::args::values::{self, KeyValue};
+use crate::environment::Environment;
+use crate::ui::report::Failure;
 
 /// Options of `rbuild run`
 #[derive(Debug, clap::Args)]
@@ -32,4 +37,14 @@ pub(crate) struct RunArgs {
         allow_hyphen_values = true
     )]
     pub(crate) command: Vec<String>,
+}
+
+/// Runs the image's command; its exit code becomes ours.
+pub(crate) fn run(
+    args: RunArgs,
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    let _ = (args, global, environment);
+    Err(Failure::usage("not yet"))
 }

@@ -70,6 +70,7 @@ enum Report {
     Started { name: String },
     Output { stream: Stream, bytes: Vec<u8> },
     Transfer { what: String, carried: Carried },
+    Note(String),
     Finished(Outcome),
 }
 
@@ -184,6 +185,11 @@ impl Progress {
         self.send(step, Report::Transfer { what, carried });
     }
 
+    /// Says something about a step, in one line.
+    pub(crate) fn note(&self, step: StepId, text: String) {
+        self.send(step, Report::Note(text));
+    }
+
     /// Says how a step ended.
     pub(crate) fn finished(&self, step: StepId, outcome: Outcome) {
         self.send(step, Report::Finished(outcome));
@@ -228,9 +234,25 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Says how much of `what` has been carried.
-    pub(crate) fn transfer(&self, what: impl Into<String>, carried: Carried) {
+    /// Returns its identity.
+    pub(crate) fn id(&self) -> StepId {
+        self.id
+    }
+
+    /// Says that `what` has been carried, all of it.
+    pub(crate) fn carried(&self, what: &str, bytes: u64) {
+        let carried = Carried {
+            current_bytes: bytes,
+            total_bytes: None,
+            complete: true,
+        };
         self.progress.transfer(self.id, what, carried);
+    }
+
+    /// Ends the step.
+    pub(crate) fn done(mut self) {
+        self.ended = true;
+        self.progress.finished(self.id, Outcome::Done);
     }
 
     /// Ends the step as `result` says, and returns it.
@@ -280,6 +302,9 @@ fn write(
                 Ok(message) if !ended => next = Ok(message),
                 Ok(_) | Err(_) => break,
             }
+        }
+        if ended {
+            plain.cancel_rest(started.elapsed());
         }
         let text = plain.show(started.elapsed(), ended);
         if !text.is_empty() && !broken {

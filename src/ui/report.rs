@@ -16,7 +16,7 @@
 //! ```
 
 use std::error::Error;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use dockerfile::lint::Warning;
@@ -94,6 +94,14 @@ impl Failure {
         }
     }
 
+    /// Options that make no sense, or not together.
+    pub(crate) fn of_usage(error: &dyn Error, help: Option<String>) -> Self {
+        Self {
+            class: Class::Usage,
+            ..Self::new(error, help)
+        }
+    }
+
     /// A command line that makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self {
@@ -144,7 +152,7 @@ impl Failure {
         self
     }
 
-    /// The same failure, pointing at an instruction.
+    /// The same failure, pointing at an instruction if one is to blame.
     #[must_use]
     pub(crate) fn at(mut self, excerpt: Option<&Excerpt>) -> Self {
         for finding in &mut self.findings {
@@ -170,6 +178,21 @@ impl Failure {
             }
         }
         text
+    }
+}
+
+/// What was found wrong first, in one line.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.findings.first() {
+            Some(finding) => f.write_str(
+                finding
+                    .message
+                    .strip_prefix(SOLVE)
+                    .unwrap_or(&finding.message),
+            ),
+            None => Ok(()),
+        }
     }
 }
 

@@ -207,6 +207,7 @@ impl Plain {
             Report::Started { .. } => {}
             Report::Output { stream, bytes } => state.output(at, stream, &bytes),
             Report::Transfer { what, carried } => state.transfer(at, what, carried),
+            Report::Note(text) => state.hold(at, printable(&text).into_owned()),
             Report::Finished(outcome) => {
                 state.end(at, &outcome);
                 if let Outcome::Failed(_) = outcome {
@@ -219,6 +220,13 @@ impl Plain {
     /// Whether something waits for its turn, so that [`Plain::show`] has to be called again.
     pub(super) fn holds_back(&self) -> bool {
         self.steps.values().any(|step| step.waiting_since.is_some())
+    }
+
+    /// Ends the steps that have not ended: nobody is left who would.
+    pub(super) fn cancel_rest(&mut self, now: Duration) {
+        for step in self.steps.values_mut().filter(|step| step.ended.is_none()) {
+            step.end(now, &Outcome::Canceled);
+        }
     }
 
     /// Returns the text that is to be written now; `all` leaves nothing held back.

@@ -1,0 +1,367 @@
+//! Build contexts: the Dockerfile, the directories that COPY reads, and what their ignore files
+//! keep out of them (`cli-and-outputs.md` §3, `dockerfile.md` §1.1 and §14.1).
+//!
+//! A context may come from anybody. So a Dockerfile or an ignore file that is a link out of its
+//! directory is refused: an error message or an image would show what the link leads to.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dockerfile::{Source, ignore};
+use graph::NamedContext;
+use graph::ignore::Patterns;
+use graph::op::ContextName;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use solver::LocalContext;
+
+use super::options::Options;
+use crate::args::{is_dash, values};
+use crate::ui::report::Failure;
+
+/// More than any Dockerfile or ignore file holds; an upper bound for what is read into memory.
+const LIMIT_BYTES: u64 = 8 << 20;
+
+/// The files of a build.
+#[derive(Debug)]
+pub(super) struct Contexts {
+    /// The Dockerfile.
+    pub(super) dockerfile: Arc<Source>,
+    /// The directory of the main context; `None` offers no files.
+    directory: Option<PathBuf>,
+    /// What the ignore file keeps out of it.
+    ignored: Patterns,
+    named: BTreeMap<ContextName, LocalContext>,
+}
+
+/// Why the files of a build cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum ContextError {
+    #[error("unable to prepare context: path {path:?} not found")]
+    NotFound { path: PathBuf },
+    #[error("unable to prepare context: {path:?} is not a directory")]
+    NotDirectory { path: PathBuf },
+    #[error("unable to prepare context: {what} is not supported yet")]
+    NotYet { what: &'static str },
+    #[error("can't use stdin for both build context and dockerfile")]
+    StdinTwice,
+    #[error("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")]
+    Ambiguous,
+    #[error("standard input is a terminal, not a Dockerfile")]
+    Terminal,
+    #[error("failed to read dockerfile: open {name}: {source}")]
+    Dockerfile { name: String, source: io::Error },
+    #[error("failed to read dockerfile: {name} leads out of its directory")]
+    DockerfileEscapes { name: String },
+    #[error("failed to read ignore file {name}: {source}")]
+    Ignore { name: String, source: io::Error },
+    #[error("ignore file {name}: {source}")]
+    Pattern {
+        name: String,
+        source: ignore::IgnoreError,
+    },
+}
+
+impl ContextError {
+    fn help(&self) -> Option<String> {
+        let help = match self {
+            Self::NotYet { .. } => "fetch it, and give the directory",
+            Self::Terminal => "redirect it: rbuild - < Dockerfile",
+            Self::Ambiguous => "drop -f, or give a directory in place of `-`",
+            Self::StdinTwice => "give a directory in place of one of the two `-`",
+            Self::DockerfileEscapes { .. } => "name the file itself with -f",
+            Self::Dockerfile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "name the file with -f; without it, it is PATH/Dockerfile"
+            }
+            Self::NotFound { .. }
+            | Self::NotDirectory { .. }
+            | Self::Dockerfile { .. }
+            | Self::Ignore { .. }
+            | Self::Pattern { .. } => return None,
+        };
+        Some(help.to_owned())
+    }
+}
+
+impl ContextError {
+    /// Whether the reference finds it while it solves, not before.
+    fn is_of_solve(&self) -> bool {
+        match self {
+            Self::Dockerfile { .. }
+            | Self::DockerfileEscapes { .. }
+            | Self::Ignore { .. }
+            | Self::Pattern { .. } => true,
+            Self::NotFound { .. }
+            | Self::NotDirectory { .. }
+            | Self::NotYet { .. }
+            | Self::StdinTwice
+            | Self::Ambiguous
+            | Self::Terminal => false,
+        }
+    }
+}
+
+impl Contexts {
+    /// Reads the Dockerfile and the ignore files.
+    pub(super) fn read(options: &Options) -> Result<Self, Failure> {
+        Self::try_read(options).map_err(|error| {
+            let failure = Failure::new(&error, error.help());
+            match error.is_of_solve() {
+                true => failure.of_build(),
+                false => failure,
+            }
+        })
+    }
+
+    fn try_read(options: &Options) -> Result<Self, ContextError> {
+        let named = named(options)?;
+        if is_dash(&options.context) {
+            match &options.file {
+                Some(file) if is_dash(file) => return Err(ContextError::StdinTwice),
+                Some(_) => return Err(ContextError::Ambiguous),
+                None => {}
+            }
+            return Ok(Self {
+                dockerfile: Arc::new(Source::new("Dockerfile", &standard_input()?)),
+                directory: None,
+                ignored: compile("", b"")?,
+                named,
+            });
+        }
+        if let Some(what) = options.context.to_str().and_then(values::remote) {
+            return Err(ContextError::NotYet { what });
+        }
+        let directory = PathBuf::from(&options.context);
+        match std::fs::metadata(&directory) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(ContextError::NotDirectory { path: directory }),
+            Err(_) => return Err(ContextError::NotFound { path: directory }),
+        }
+        let place = Place::of(&directory, options.file.as_deref());
+        let (dockerfile, found) = match &options.file {
+            Some(file) if is_dash(file) => (Source::new("Dockerfile", &standard_input()?), None),
+            Some(_) | None => {
+                let (name, bytes) = place.read_dockerfile()?;
+                (Source::new(shown_name(&name), &bytes), Some(name))
+            }
+        };
+        let own_ignore = found.and_then(|name| place.read_ignore(&name).transpose());
+        let ignored = match own_ignore.transpose()? {
+            Some(patterns) => patterns,
+            None => ignore_file(&directory)?,
+        };
+        Ok(Self {
+            dockerfile: Arc::new(dockerfile),
+            directory: Some(directory),
+            ignored,
+            named,
+        })
+    }
+
+    /// Returns the directories; `nothing` is an empty one, for a build without files.
+    pub(super) fn into_directories(self, nothing: &Path) -> BTreeMap<ContextName, LocalContext> {
+        let Self {
+            dockerfile: _,
+            directory,
+            ignored,
+            named: mut directories,
+        } = self;
+        let directory = directory.unwrap_or_else(|| nothing.to_owned());
+        let main = LocalContext { directory, ignored };
+        directories.insert(ContextName::Main, main);
+        directories
+    }
+}
+
+fn named(options: &Options) -> Result<BTreeMap<ContextName, LocalContext>, ContextError> {
+    let mut contexts = BTreeMap::new();
+    for (name, context) in &options.definition.contexts {
+        match context {
+            NamedContext::Directory(directory) => {
+                let context = LocalContext {
+                    directory: directory.clone(),
+                    ignored: ignore_file(directory)?,
+                };
+                contexts.insert(ContextName::Named(name.clone()), context);
+            }
+            NamedContext::Empty | NamedContext::Image(_) => {}
+        }
+    }
+    Ok(contexts)
+}
+
+/// Where the Dockerfile is: a name below a directory that it must not lead out of.
+struct Place {
+    directory: PathBuf,
+    name: PathBuf,
+}
+
+impl Place {
+    /// `file` is relative to the working directory. Within the context it may be a link to another
+    /// place in the context; elsewhere, only to one in its own directory.
+    fn of(context: &Path, file: Option<&Path>) -> Self {
+        let Some(file) = file else {
+            return Self {
+                directory: context.to_owned(),
+                name: PathBuf::from("Dockerfile"),
+            };
+        };
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        if let Ok(name) = absolute(file).strip_prefix(absolute(context)) {
+            return Self {
+                directory: context.to_owned(),
+                name: name.to_owned(),
+            };
+        }
+        let directory = match file.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            Some(_) | None => PathBuf::from("."),
+        };
+        Self {
+            directory,
+            name: file.file_name().map(PathBuf::from).unwrap_or_default(),
+        }
+    }
+
+    /// Reads the Dockerfile; `dockerfile` serves where there is no `Dockerfile`.
+    fn read_dockerfile(&self) -> Result<(PathBuf, Vec<u8>), ContextError> {
+        let first = read_beneath(&self.directory, &self.name);
+        let lower_case = self.name.with_file_name("dockerfile");
+        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let (name, read) = match first {
+            Err(error) if missing(&error) && self.name.ends_with("Dockerfile") => {
+                match read_beneath(&self.directory, &lower_case) {
+                    Err(second) if missing(&second) => (self.name.clone(), Err(error)),
+                    second => (lower_case, second),
+                }
+            }
+            first => (self.name.clone(), first),
+        };
+        let shown = shown_name(&name);
+        match read {
+            Ok(bytes) => Ok((name, bytes)),
+            Err(error) if escapes(&error) => Err(ContextError::DockerfileEscapes { name: shown }),
+            Err(source) => Err(ContextError::Dockerfile {
+                name: shown,
+                source: plain(source),
+            }),
+        }
+    }
+
+    /// Reads the ignore file that belongs to the Dockerfile alone, if there is one.
+    fn read_ignore(&self, dockerfile: &Path) -> Result<Option<Patterns>, ContextError> {
+        let mut name = dockerfile.as_os_str().to_owned();
+        name.push(".dockerignore");
+        patterns(&self.directory, Path::new(&name))
+    }
+}
+
+/// The name for messages: the last part of the path, as the reference sends it.
+fn shown_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+fn ignore_file(directory: &Path) -> Result<Patterns, ContextError> {
+    match patterns(directory, Path::new(".dockerignore"))? {
+        Some(patterns) => Ok(patterns),
+        None => compile("", b""),
+    }
+}
+
+fn patterns(directory: &Path, name: &Path) -> Result<Option<Patterns>, ContextError> {
+    match read_beneath(directory, name) {
+        Ok(text) => compile(&shown_name(name), &text).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ContextError::Ignore {
+            name: shown_name(name),
+            source: plain(source),
+        }),
+    }
+}
+
+fn compile(name: &str, text: &[u8]) -> Result<Patterns, ContextError> {
+    Patterns::new(ignore::read(text)).map_err(|source| ContextError::Pattern {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+/// Reads a regular file whose path does not lead out of `directory`.
+fn read_beneath(directory: &Path, name: &Path) -> io::Result<Vec<u8>> {
+    let directory = File::open(directory)?;
+    let file = rustix::fs::openat2(
+        &directory,
+        name,
+        // A pipe without a writer must not make us wait.
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+    )?;
+    let file = File::from(file);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    read_limited(file)
+}
+
+fn read_limited(file: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIMIT_BYTES {
+        return Err(io::Error::other(format!("larger than {LIMIT_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Whether a path was refused because it leads out of its directory.
+fn escapes(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::XDEV.raw_os_error())
+}
+
+/// The same error in the reference's words where it has some.
+fn plain(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => io::Error::other("no such file or directory"),
+        _ if escapes(&error) => io::Error::other("leads out of its directory"),
+        _ => error,
+    }
+}
+
+fn standard_input() -> Result<Vec<u8>, ContextError> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return Err(ContextError::Terminal);
+    }
+    let mut stdin = stdin.lock();
+    let mut start = Vec::new();
+    let read = (&mut stdin).take(512).read_to_end(&mut start);
+    let bytes = read.and_then(|_| {
+        if is_archive(&start) {
+            return Ok(None);
+        }
+        read_limited(io::Cursor::new(&start).chain(stdin)).map(Some)
+    });
+    match bytes {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(ContextError::NotYet {
+            what: "an archive on standard input",
+        }),
+        Err(source) => Err(ContextError::Dockerfile {
+            name: "standard input".to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Whether data starts as a tar does, compressed or not.
+fn is_archive(start: &[u8]) -> bool {
+    const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
+    COMPRESSED.iter().any(|magic| start.starts_with(magic))
+        || start.get(257..262) == Some(b"ustar".as_slice())
+}
+
+#[cfg(test)]
+mod tests;

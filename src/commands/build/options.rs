@@ -1,0 +1,301 @@
+//! What the flags and the environment ask for, checked and put in the words of the parts.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use exporter::{Output, Request};
+use graph::{Definition, NamedContext, TargetPlatforms};
+use oci::Platform;
+use solver::Caching;
+
+use super::args::{BuildArgs, Isolation, ProgressMode};
+use crate::args::values::{self, ContextValue, KeyValue};
+use crate::environment::Environment;
+use crate::ui;
+use crate::ui::report::Failure;
+
+/// Everything that is asked for.
+#[derive(Debug)]
+pub(super) struct Options {
+    /// The positional argument.
+    pub(super) context: OsString,
+    /// `--file`
+    pub(super) file: Option<PathBuf>,
+    /// What to build.
+    pub(super) definition: Definition,
+    /// Where it goes.
+    pub(super) delivery: Request,
+    /// What is seen of it.
+    pub(super) shown: Shown,
+    /// Whether earlier results may serve.
+    pub(super) caching: Caching,
+    /// How many steps run at once.
+    pub(super) jobs: NonZeroUsize,
+    /// `--timings`
+    pub(super) timings: bool,
+    /// `--iidfile`
+    pub(super) iidfile: Option<PathBuf>,
+    /// `--metadata-file`
+    pub(super) metadata_file: Option<PathBuf>,
+}
+
+/// What is seen of a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Plain lines.
+    Plain,
+    /// The image's id, at the end.
+    Quiet,
+    /// Nothing.
+    Nothing,
+}
+
+/// Options that make no sense together, or that are not there yet.
+#[derive(Debug, thiserror::Error)]
+enum OptionError {
+    #[error("progress={mode} and quiet cannot be used together")]
+    QuietAndProgress { mode: String },
+    #[error("--load is not supported yet: rbuild does not speak to container engines")]
+    Load,
+    #[error("DOCKER_DEFAULT_PLATFORM: {source}")]
+    DefaultPlatform {
+        source: oci::platform::PlatformError,
+    },
+    #[error("SOURCE_DATE_EPOCH: {source}")]
+    Epoch { source: values::ValueError },
+    #[error("build context {name}: {} is not a directory", path.display())]
+    ContextDirectory { name: String, path: PathBuf },
+    #[error("SOURCE_DATE_EPOCH {seconds} is not a time that can be written")]
+    Time { seconds: i64 },
+}
+
+impl OptionError {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Load => Some(
+                "write an archive and load it: -o type=docker,dest=image.tar, then `docker load \
+                 -i image.tar`"
+                    .to_owned(),
+            ),
+            Self::QuietAndProgress { .. }
+            | Self::DefaultPlatform { .. }
+            | Self::Epoch { .. }
+            | Self::ContextDirectory { .. }
+            | Self::Time { .. } => None,
+        }
+    }
+}
+
+impl Options {
+    /// Reads the options of one build.
+    pub(super) fn read(args: BuildArgs, environment: &Environment) -> Result<Self, Failure> {
+        Self::try_read(args, environment).map_err(|error| Failure::of_usage(&error, error.help()))
+    }
+
+    fn try_read(args: BuildArgs, environment: &Environment) -> Result<Self, OptionError> {
+        if args.switches.load {
+            return Err(OptionError::Load);
+        }
+        // The only level there is, so nothing follows from it yet.
+        let Isolation::Full = args.isolation;
+        let jobs = args
+            .jobs
+            .or_else(|| std::thread::available_parallelism().ok())
+            .unwrap_or(NonZeroUsize::MIN);
+        let shown = shown(args.progress, args.switches.quiet, environment)?;
+        let multi_platform = args
+            .build_args
+            .iter()
+            .rfind(|arg| arg.key == "BUILDKIT_MULTI_PLATFORM")
+            .and_then(|arg| arg.value.as_deref())
+            .is_some_and(|value| values::boolean(value).unwrap_or(false));
+        let delivery = Request {
+            outputs: outputs(
+                args.outputs.clone(),
+                args.switches.push,
+                !args.tags.is_empty(),
+            ),
+            names: args.tags.clone(),
+            source_date_epoch: None,
+            multi_platform,
+            stdout_is_terminal: io::stdout().is_terminal(),
+            jobs,
+        };
+        Ok(Self {
+            shown,
+            caching: match args.switches.no_cache {
+                true => Caching::Renew,
+                false => Caching::Reuse,
+            },
+            jobs,
+            timings: args.switches.timings,
+            iidfile: args.iidfile.clone(),
+            metadata_file: args.metadata_file.clone(),
+            context: args.context.clone(),
+            file: args.file.clone(),
+            delivery,
+            definition: definition(args, environment)?,
+        })
+    }
+
+    /// Checks whether the outputs are possible, before anything is done.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let platforms = match &self.definition.platforms {
+            TargetPlatforms::Native => std::slice::from_ref(&self.definition.build_platform),
+            TargetPlatforms::Explicit(platforms) => platforms,
+        };
+        exporter::check(&self.delivery, platforms)
+            .map_err(|error| Failure::of_usage(&error, error.help()))
+    }
+
+    /// What the step that delivers is called.
+    pub(super) fn export_name(&self) -> &'static str {
+        match self.delivery.outputs.as_slice() {
+            [Output::Oci(_), ..] => "exporting to oci image format",
+            [Output::Docker(_), ..] => "exporting to docker image format",
+            [Output::CacheOnly] => "exporting to nowhere",
+            [Output::Image(_) | Output::CacheOnly, ..] | [] => "exporting to image",
+        }
+    }
+}
+
+fn shown(
+    mode: Option<ProgressMode>,
+    quiet: bool,
+    environment: &Environment,
+) -> Result<Shown, OptionError> {
+    match (mode, quiet) {
+        (None | Some(ProgressMode::Auto | ProgressMode::Quiet), true) => return Ok(Shown::Quiet),
+        (Some(mode @ (ProgressMode::Plain | ProgressMode::None)), true) => {
+            let mode = match mode {
+                ProgressMode::Plain => "plain",
+                ProgressMode::None | ProgressMode::Auto | ProgressMode::Quiet => "none",
+            };
+            return Err(OptionError::QuietAndProgress {
+                mode: mode.to_owned(),
+            });
+        }
+        (_, false) => {}
+    }
+    let wished = environment.progress.as_deref().and_then(|text| {
+        let mode = ProgressMode::from_str(text, false).ok();
+        if mode.is_none() && text != "tty" {
+            ui::say(&format!(
+                "WARNING: BUILDKIT_PROGRESS={text} is not supported, using plain\n"
+            ));
+        }
+        mode
+    });
+    Ok(match mode.or(wished) {
+        None | Some(ProgressMode::Auto | ProgressMode::Plain) => Shown::Plain,
+        Some(ProgressMode::Quiet) => Shown::Quiet,
+        Some(ProgressMode::None) => Shown::Nothing,
+    })
+}
+
+/// The outputs that are asked for, and those that follow from it.
+///
+/// A build that names its result keeps it in the local store besides writing an archive, so that
+/// `rbuild run` finds it: the blobs are there anyway. Whoever names an image output, `store=false`
+/// included, decides that for himself.
+fn outputs(mut outputs: Vec<Output>, push: bool, named: bool) -> Vec<Output> {
+    if push {
+        Output::push_all(&mut outputs);
+    }
+    let archives = outputs.iter().filter(|output| match output {
+        Output::Oci(_) | Output::Docker(_) => true,
+        Output::Image(_) | Output::CacheOnly => false,
+    });
+    if named
+        && archives.count() == outputs.len()
+        && let Some(encoding) = outputs.iter().find_map(Output::encoding)
+        && let Output::Image(mut image) = Output::local_store()
+    {
+        image.encoding = encoding;
+        outputs.push(Output::Image(image));
+    }
+    outputs
+}
+
+fn definition(args: BuildArgs, environment: &Environment) -> Result<Definition, OptionError> {
+    let variable = |arg: KeyValue| {
+        let from_environment = || Some(std::env::var_os(&arg.key)?.to_string_lossy().into_owned());
+        Some((
+            arg.key.clone(),
+            arg.value.clone().or_else(from_environment)?,
+        ))
+    };
+    let epoch = environment.source_date_epoch.as_deref();
+    Ok(Definition {
+        platforms: platforms(args.platforms, environment)?,
+        build_platform: Platform::native().normalized(),
+        target: args.target,
+        build_args: args.build_args.into_iter().filter_map(variable).collect(),
+        labels: args
+            .labels
+            .into_iter()
+            .map(|label| (label.key, label.value.unwrap_or_default()))
+            .collect(),
+        contexts: args
+            .contexts
+            .into_iter()
+            .map(|arg| Ok((arg.name.clone(), named_context(arg.name, arg.context)?)))
+            .collect::<Result<BTreeMap<_, _>, OptionError>>()?,
+        network: args.network,
+        source_date_epoch: epoch
+            .map(values::epoch)
+            .transpose()
+            .map_err(|source| OptionError::Epoch { source })?,
+    })
+}
+
+fn platforms(
+    mut wanted: Vec<Platform>,
+    environment: &Environment,
+) -> Result<TargetPlatforms, OptionError> {
+    if wanted.is_empty()
+        && let Some(default) = &environment.default_platform
+    {
+        wanted = default
+            .split(',')
+            .map(values::platform)
+            .collect::<Result<_, _>>()
+            .map_err(|source| OptionError::DefaultPlatform { source })?;
+    }
+    let mut distinct: Vec<Platform> = Vec::new();
+    for platform in wanted {
+        if !distinct.contains(&platform) {
+            distinct.push(platform);
+        }
+    }
+    Ok(match distinct.is_empty() {
+        true => TargetPlatforms::Native,
+        false => TargetPlatforms::Explicit(distinct),
+    })
+}
+
+fn named_context(name: String, value: ContextValue) -> Result<NamedContext, OptionError> {
+    match value {
+        ContextValue::Empty => Ok(NamedContext::Empty),
+        ContextValue::Image(image) => Ok(NamedContext::Image(image)),
+        ContextValue::Directory(path) if path.is_dir() => Ok(NamedContext::Directory(path)),
+        ContextValue::Directory(path) => Err(OptionError::ContextDirectory { name, path }),
+    }
+}
+
+/// The time that new layers are said to be made at, as RFC 3339 text.
+pub(super) fn time_of(epoch: Option<i64>) -> Result<String, Failure> {
+    let time = match epoch {
+        None => jiff::Timestamp::now(),
+        Some(seconds) => jiff::Timestamp::from_second(seconds)
+            .map_err(|_| Failure::new(&OptionError::Time { seconds }, None))?,
+    };
+    Ok(time.to_string())
+}
+
+#[cfg(test)]
+mod tests;

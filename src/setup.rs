@@ -1,0 +1,86 @@
+//! What several commands need before they can work: a store, a client, a namespace.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use registry::{Client, Credentials, DockerConfigText, RegistryConfig};
+use store::Store;
+
+use crate::args::GlobalArgs;
+use crate::config;
+use crate::environment::Environment;
+use crate::ui::report::Failure;
+
+/// Returns where the store is.
+pub(crate) fn store_root(
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Result<PathBuf, Failure> {
+    let root = global.root.clone().or_else(|| environment.store_root());
+    let root = root.ok_or_else(|| {
+        Failure::usage("there is no home directory for the store; name a directory with --root")
+    })?;
+    // Relative paths would change their meaning with the working directory of a child process.
+    std::path::absolute(&root).map_err(|error| Failure::new(&error, None))
+}
+
+/// Opens the store.
+pub(crate) fn open_store(root: &Path) -> Result<Store, Failure> {
+    Store::open(root).map_err(|error| Failure::new(&error, error.help()))
+}
+
+/// Returns the client of registries, as the user's files configure it.
+pub(crate) fn client(environment: &Environment) -> Result<Client, Failure> {
+    let config = match environment.config_file() {
+        Some(location) => config::load(&location).map_err(|error| Failure::new(&error, None))?,
+        None => RegistryConfig::default(),
+    };
+    let helpers = environment.path.as_deref().unwrap_or(OsStr::new(""));
+    let helpers = std::env::split_paths(helpers).collect();
+    let credentials = Credentials::new(&credential_texts(environment)?, helpers)
+        .map_err(|error| Failure::new(&error, error.help()))?;
+    Ok(Client::new(config, credentials))
+}
+
+/// A credential file that is there but cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("credential file {}: {source}", path.display())]
+struct CredentialFileError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+fn credential_texts(environment: &Environment) -> Result<Vec<DockerConfigText>, Failure> {
+    let variable = environment.docker_auth_config.iter();
+    let mut texts: Vec<DockerConfigText> = variable
+        .map(|text| DockerConfigText {
+            origin: "DOCKER_AUTH_CONFIG".to_owned(),
+            text: text.clone(),
+        })
+        .collect();
+    for path in environment.credential_files() {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => texts.push(DockerConfigText {
+                origin: path.display().to_string(),
+                text,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(Failure::new(&CredentialFileError { path, source }, None));
+            }
+        }
+    }
+    Ok(texts)
+}
+
+/// Moves this process into the namespaces in which steps can be run; no thread may run yet.
+pub(crate) fn enter_namespaces() -> Result<(), Failure> {
+    match sandbox::enter() {
+        Ok(entered) => {
+            tracing::debug!(?entered, "entered the namespaces of a build");
+            Ok(())
+        }
+        Err(error) => Err(Failure::new(&error, error.help())),
+    }
+}
