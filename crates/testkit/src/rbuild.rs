@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -94,7 +95,12 @@ pub struct Running {
     stderr: Option<Collector>,
 }
 
-type Collector = JoinHandle<std::io::Result<Vec<u8>>>;
+/// What a stream has said so far, and the thread that reads it.
+#[derive(Debug)]
+struct Collector {
+    said: Arc<(Mutex<Vec<u8>>, Condvar)>,
+    reader: JoinHandle<std::io::Result<()>>,
+}
 
 impl Running {
     /// Kills it at once with the signal that cannot be handled, waiting for nothing.
@@ -110,6 +116,29 @@ impl Running {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until standard error has `text` in it.
+    ///
+    /// # Errors
+    ///
+    /// It says something else for five minutes, or ends.
+    pub fn wait_for(&self, text: &str) -> anyhow::Result<()> {
+        let stderr = self.stderr.as_ref().context("standard error is closed")?;
+        let (said, news) = &*stderr.said;
+        let started = Instant::now();
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        while !String::from_utf8_lossy(&said).contains(text) {
+            if stderr.reader.is_finished() || started.elapsed() > DEADLINE {
+                bail!("waited for `{text}`:\n{}", String::from_utf8_lossy(&said));
+            }
+            let step = Duration::from_millis(100);
+            let woken = news
+                .wait_timeout(said, step)
+                .unwrap_or_else(PoisonError::into_inner);
+            said = woken.0;
+        }
+        Ok(())
     }
 
     /// Waits for its end, and for that of everything that holds its output open.
@@ -216,19 +245,32 @@ fn is_instruction(name: &str) -> bool {
 }
 
 fn collect(mut stream: impl Read + Send + 'static) -> Collector {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    })
+    let said = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+    let shared = Arc::clone(&said);
+    let reader = thread::spawn(move || {
+        let mut piece = [0; 4096];
+        loop {
+            let length = stream.read(&mut piece)?;
+            if length == 0 {
+                return Ok(());
+            }
+            let mut said = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+            said.extend_from_slice(&piece[..length]);
+            shared.1.notify_all();
+        }
+    });
+    Collector { said, reader }
 }
 
+/// All that a stream said, once it has ended.
 fn text(collector: Option<Collector>) -> anyhow::Result<String> {
-    let Some(collector) = collector else {
+    let Some(Collector { said, reader }) = collector else {
         return Ok(String::new());
     };
-    match collector.join() {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes?).into_owned()),
+    match reader.join() {
+        Ok(end) => end?,
         Err(panic) => std::panic::resume_unwind(panic),
     }
+    let said = said.0.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(String::from_utf8_lossy(&said).into_owned())
 }

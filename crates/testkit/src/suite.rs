@@ -129,7 +129,8 @@ impl Workspace<'_> {
         self.path().join("store")
     }
 
-    /// Copies a directory of the repository, as the account's own.
+    /// Copies a directory of the repository, as the account's own, with the modes of a checkout under
+    /// the usual umask.
     ///
     /// # Errors
     ///
@@ -137,6 +138,7 @@ impl Workspace<'_> {
     pub fn copy(&self, from: &Path, name: &str) -> anyhow::Result<PathBuf> {
         let to = self.path().join(name);
         copy_tree(from, &to)?;
+        peer::run(Command::new("chmod").args(["-R", "go=u,go-w"]).arg(&to))?;
         self.own(&to)?;
         Ok(to)
     }

@@ -1,0 +1,87 @@
+//! End-to-end tests: the built program, from the command line to the registry.
+//!
+//! Every directory of `testdata/build` is a test; what does not fit that form is a function of a
+//! module here. `RBUILD_BLESS=1`, which `make bless` sets, rewrites what the cases expect.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what is told beside a test's result"
+)]
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use testkit::skip::{self, Skip};
+use testkit::{Case, Suite};
+
+#[path = "e2e/bad_input.rs"]
+mod bad_input;
+#[path = "e2e/cases.rs"]
+mod cases;
+#[path = "e2e/five_commands.rs"]
+mod five_commands;
+#[path = "e2e/kill.rs"]
+mod kill;
+#[path = "e2e/layering.rs"]
+mod layering;
+#[path = "e2e/peers.rs"]
+mod peers;
+#[path = "e2e/repeat.rs"]
+mod repeat;
+#[path = "e2e/schemas.rs"]
+mod schemas;
+
+/// A test: its name and what it does.
+type Test = (&'static str, fn(&Suite) -> anyhow::Result<()>);
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("the end-to-end tests cannot start: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::from_args();
+    let suite = Arc::new(Suite::start(Path::new(env!("CARGO_BIN_EXE_rbuild")))?);
+
+    let mut trials = Vec::new();
+    let tests = [
+        bad_input::TESTS,
+        five_commands::TESTS,
+        kill::TESTS,
+        layering::TESTS,
+        peers::TESTS,
+        repeat::TESTS,
+        schemas::TESTS,
+    ];
+    for (name, test) in tests.into_iter().flatten().copied() {
+        trials.push(trial(name.to_owned(), &suite, test));
+    }
+    for case in Case::load_all(&suite.repository().join("testdata/build"))? {
+        let name = format!("cases::{}", case.name);
+        trials.push(trial(name, &suite, move |suite| cases::check(suite, &case)));
+    }
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+fn trial(
+    name: String,
+    suite: &Arc<Suite>,
+    test: impl FnOnce(&Suite) -> anyhow::Result<()> + Send + 'static,
+) -> Trial {
+    let suite = Arc::clone(suite);
+    Trial::ignorable_test(name, move || match test(&suite) {
+        Ok(()) => Ok(Completion::Completed),
+        Err(error) if error.is::<Skip>() && !skip::is_strict() => {
+            Ok(Completion::ignored_with(error))
+        }
+        Err(error) => Err(format!("{error:#}").into()),
+    })
+}
