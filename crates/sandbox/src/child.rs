@@ -27,7 +27,7 @@ use rustix::mount::MountPropagationFlags;
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
-use crate::step::{CHILD_NAME, SettingUp, StepError};
+use crate::step::{CHILD_NAME, SettingUp, StepError, StepStatus};
 use crate::wire::{self, Message};
 use crate::{Network, StepSpec, sys};
 
@@ -74,20 +74,17 @@ fn run_step(
     unshare(spec.network)?;
     rustix::system::sethostname(spec.hostname.as_bytes()).setting_up("set the host name")?;
 
-    let prepared = world::build(spec);
-    let ran = match prepared {
-        Ok(world) => {
-            let made = world.stubs.clone();
-            run_in(spec, world, stdin, control).map(|()| made)
-        }
-        Err(error) => Err(error),
-    };
+    let mut stubs = Vec::new();
+    let ran = world::build(spec, &mut stubs).and_then(|world| run_in(spec, world, stdin, control));
     // Leaving the namespace, whose last process this is, unmounts everything in it.
     rustix::thread::move_into_link_name_space(outside.as_fd(), Some(LinkNameSpaceType::Mount))
         .setting_up("leave the step's mounts")?;
-    let made = ran?;
-    stub::remove(&spec.root, &made)?;
-    stub::empty_work(&spec.root.work)?;
+    // Cleaned up after in any case, and the first failure is the one to tell.
+    let emptied = stub::empty_work(&spec.root.work);
+    let removed = stub::remove(&spec.root, &stubs);
+    ran?;
+    emptied?;
+    removed?;
     Ok(())
 }
 
@@ -147,8 +144,12 @@ fn attend(init: Pid, mut control: &UnixStream) -> Result<(), StepError> {
             Err(errno) => return Err(errno).setting_up("wait for the step"),
         }
         if !ready[0].revents().is_empty() {
-            rustix::process::waitpid(Some(init), WaitOptions::empty())
+            let ended = rustix::process::waitpid(Some(init), WaitOptions::empty())
                 .setting_up("wait for the step")?;
+            // Killed, by us or for want of memory, it could not report what became of the command.
+            if let Some(signal) = ended.and_then(|(_, status)| status.terminating_signal()) {
+                wire::report(control, &Message::Ended(StepStatus::Signalled(signal)));
+            }
             return Ok(());
         }
         if ready.get(1).is_none_or(|fd| fd.revents().is_empty()) {

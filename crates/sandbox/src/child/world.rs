@@ -37,8 +37,6 @@ pub(super) struct World {
     pub(super) null: OwnedFd,
     /// Who the command runs as.
     pub(super) identity: Identity,
-    /// What was made in the root only to be mounted on.
-    pub(super) stubs: Vec<Made>,
 }
 
 /// An empty directory and the null device, of our own making and not the image's.
@@ -50,7 +48,8 @@ pub(super) struct Masks {
 const NOTHING_SPECIAL: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
-pub(super) fn build(spec: &StepSpec) -> Result<World, StepError> {
+/// Builds the world of `spec`; what is made in its root only to be mounted on is added to `stubs`.
+pub(super) fn build(spec: &StepSpec, stubs: &mut Vec<Made>) -> Result<World, StepError> {
     let root = mount_root(&spec.root)?;
     let scratch = Scratch::mount(&spec.root.work)?;
     let identity = identity::resolve(root.as_fd(), &spec.user)?;
@@ -65,7 +64,7 @@ pub(super) fn build(spec: &StepSpec) -> Result<World, StepError> {
     };
     kernel_files::mount_sys(sys.as_fd(), spec.network, &masks)?;
 
-    let stubs = apply_mounts(spec, root.as_fd(), &scratch)?;
+    apply_mounts(spec, root.as_fd(), &scratch, stubs)?;
     let owner = Owner {
         uid: identity.uid,
         gid: identity.gid,
@@ -78,7 +77,6 @@ pub(super) fn build(spec: &StepSpec) -> Result<World, StepError> {
         null: devices::open_null(dev.as_fd())?,
         masks,
         identity,
-        stubs,
         root,
     })
 }
@@ -158,12 +156,13 @@ fn own_directory(root: BorrowedFd<'_>, name: &'static str) -> Result<OwnedFd, Ro
     }
 }
 
-/// Mounts what the spec lists, and returns what had to be made for it.
+/// Mounts what the spec lists.
 fn apply_mounts(
     spec: &StepSpec,
     root: BorrowedFd<'_>,
     scratch: &Scratch,
-) -> Result<Vec<Made>, RootError> {
+    stubs: &mut Vec<Made>,
+) -> Result<(), RootError> {
     let own_files = [
         ("/etc/hosts", &spec.hosts),
         ("/etc/resolv.conf", &spec.resolv_conf),
@@ -182,7 +181,6 @@ fn apply_mounts(
     mounts.sort_by(|left, right| left.target.cmp(&right.target));
 
     let root_mount = walk::mount_id(root).doing("stat", "/")?;
-    let mut stubs = Vec::new();
     for (number, mount) in mounts.into_iter().enumerate() {
         let source = make_source(&mount.source, scratch, number)?;
         let missing = match walk::file_type(source.as_fd()).doing("stat", &mount.target)? {
@@ -190,6 +188,9 @@ fn apply_mounts(
             _ => Missing::File,
         };
         let place = walk::walk(root, &mount.target, missing)?;
+        // What was made inside another mount is not part of the layer.
+        let in_layer = |made: &Made| made.mount == root_mount;
+        stubs.extend(place.made.into_iter().filter(in_layer));
         refuse_below_proc(&place.path, &mount.target)?;
         if place.path.as_os_str().is_empty() {
             return Err(RootError::Path {
@@ -198,15 +199,8 @@ fn apply_mounts(
             });
         }
         attach(source.as_fd(), place.fd.as_fd()).doing("mount on", &mount.target)?;
-        // What was made inside another mount is not part of the layer.
-        stubs.extend(
-            place
-                .made
-                .into_iter()
-                .filter(|made| made.mount == root_mount),
-        );
     }
-    Ok(stubs)
+    Ok(())
 }
 
 /// `/proc` is mounted last, over whatever was put there; and its links lead to descriptors.

@@ -132,7 +132,11 @@ fn x01() {
 }
 
 fn x02_descriptors() {
-    let fixture = Fixture::new();
+    isolation_of_processes(&Fixture::new());
+}
+
+/// What holds for native and for emulated steps alike.
+pub(crate) fn isolation_of_processes(fixture: &Fixture) {
     // `ls` itself opens the directory it lists, as descriptor 3.
     assert_eq!(fixture.sh("ls /proc/self/fd"), "0\n1\n2\n3");
     assert_eq!(fixture.sh("ls /proc/$$/fd; true"), "0\n1\n2");
