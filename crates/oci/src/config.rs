@@ -23,8 +23,9 @@ pub struct ImageConfig {
     /// How to run the image.
     #[serde(default, deserialize_with = "null_is_default")]
     pub config: RunConfig,
-    /// RFC 3339 time, kept as written; `null` where no step of the image has a time.
-    #[serde(default)]
+    /// RFC 3339 time, kept as written; absent where no step of the image has a time. (The reference
+    /// writes `null` there, which the image specification's schema refuses.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// What made each layer, oldest first.
     #[serde(
@@ -283,7 +284,7 @@ mod tests {
         config.config.args_escaped = true;
         assert_eq!(
             serde_json::to_string(&config).unwrap(),
-            r#"{"architecture":"arm","author":"a","config":{"User":"u","ExposedPorts":{"80/tcp":{}},"Env":["PATH=/bin"],"ArgsEscaped":true,"OnBuild":["RUN true"]},"created":null,"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"variant":"v7"}"#
+            r#"{"architecture":"arm","author":"a","config":{"User":"u","ExposedPorts":{"80/tcp":{}},"Env":["PATH=/bin"],"ArgsEscaped":true,"OnBuild":["RUN true"]},"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"variant":"v7"}"#
         );
     }
 

@@ -271,17 +271,21 @@ impl Client {
         open: &OpenFile,
         mount_from: Option<&str>,
     ) -> Result<Pushed, PushErrorKind> {
-        check_file(blob, open).await?;
         let endpoint = Endpoint::origin(self.connections(), target).await?;
         let scopes = endpoint.push_scope();
         let mounted = match mount_from {
             Some(from) => self.mount(&endpoint, blob, from).await?,
             None => None,
         };
+        if mounted
+            .as_ref()
+            .is_some_and(|response| response.status() == StatusCode::CREATED)
+        {
+            return Ok(Pushed::Mounted);
+        }
+        // Only now: a blob that the registry takes from elsewhere need not be here.
+        check_file(blob, open).await?;
         let started = match mounted {
-            Some(response) if response.status() == StatusCode::CREATED => {
-                return Ok(Pushed::Mounted);
-            }
             // Not mounted, but a session for an upload is open.
             Some(response) => response,
             None => self.start_upload(&endpoint, &scopes).await?,

@@ -115,7 +115,6 @@ async fn docker_media_types_are_accepted() {
 }
 
 #[tokio::test]
-#[ignore = "registry::Client::push_blob opens the file before it asks for a mount"]
 async fn base_layers_of_the_same_registry_are_mounted_and_never_fetched() {
     let Some(registry) = Registry::start() else {
         return;
