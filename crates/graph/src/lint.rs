@@ -117,7 +117,9 @@ impl Warnings {
 
 /// UndefinedVar: `name`, which `scope` does not declare, was expanded.
 pub(crate) fn undefined_variable(name: &str, scope: &StageScope, span: Span) -> Warning {
-    let nearest = suggestion(name, scope.variables().names())
+    /// Among more names than this, one that looks alike says nothing, and looking takes long.
+    const MANY: usize = 1000;
+    let nearest = suggestion(name, scope.variables().names().take(MANY))
         .map(|nearest| format!(" (did you mean ${nearest}?)"))
         .unwrap_or_default();
     Warning {

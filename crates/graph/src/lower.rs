@@ -29,7 +29,7 @@ use crate::lower::state::StageState;
 use crate::lower::vertices::Vertices;
 use crate::scope::{self, SOURCE_DATE_EPOCH, Variables};
 use crate::stage::{Reach, Stages};
-use crate::vertex::{Graph, TargetImage};
+use crate::vertex::{Graph, HistoryLine, TargetImage};
 
 /// How far a round of lowering came.
 #[derive(Clone, Debug)]
@@ -205,19 +205,19 @@ impl<'a> Target<'a> {
             }
             done[index] = Some(lowering.finish());
         }
+        let history = history(&done, self.index);
         // The target is the first thing that is reached.
         let state = done
             .swap_remove(self.index)
             .unwrap_or_else(|| StageState::empty(&self.platform));
-        Ok(self.image(state))
+        Ok(self.image(state, history))
     }
 
-    fn image(&self, state: StageState<'a>) -> TargetImage {
+    fn image(&self, state: StageState<'a>, history: Vec<HistoryLine>) -> TargetImage {
         let StageState {
             root,
             mut config,
             base,
-            history,
             ..
         } = state;
         let own = config.platform();
@@ -287,4 +287,15 @@ impl<'a> Target<'a> {
             _ => LowerError::of_option(kind),
         })
     }
+}
+
+/// Returns what the stage at `index` and those below it added to the history, oldest first.
+fn history(done: &[Option<StageState<'_>>], index: usize) -> Vec<HistoryLine> {
+    let mut chain = Vec::new();
+    let mut next = Some(index);
+    while let Some(state) = next.and_then(|index| done.get(index)?.as_ref()) {
+        chain.push(&state.history);
+        next = state.parent;
+    }
+    chain.into_iter().rev().flatten().cloned().collect()
 }

@@ -16,26 +16,42 @@ use crate::definition::Definition;
 
 /// Variables, in the order of their latest definition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Variables(Vec<(String, String)>);
+pub(crate) struct Variables {
+    by_name: BTreeMap<String, Variable>,
+    definitions: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Variable {
+    value: String,
+    /// Which definition this was, of all so far.
+    definition: usize,
+}
 
 impl Variables {
     /// Gives `name` a value and moves it to the end.
     pub(crate) fn define(&mut self, name: &str, value: &str) {
-        self.0.retain(|(known, _)| known != name);
-        self.0.push((name.to_owned(), value.to_owned()));
+        let variable = Variable {
+            value: value.to_owned(),
+            definition: self.definitions,
+        };
+        self.definitions += 1;
+        self.by_name.insert(name.to_owned(), variable);
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let pair = self.0.iter().find(|(known, _)| known == name)?;
-        Some(&pair.1)
+        Some(&self.by_name.get(name)?.value)
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
+        self.by_name.keys().map(String::as_str)
     }
 
-    pub(crate) fn pairs(&self) -> &[(String, String)] {
-        &self.0
+    pub(crate) fn pairs(&self) -> Vec<(String, String)> {
+        let mut variables: Vec<_> = self.by_name.iter().collect();
+        variables.sort_unstable_by_key(|(_, variable)| variable.definition);
+        let pair = |(name, variable): (&String, &Variable)| (name.clone(), variable.value.clone());
+        variables.into_iter().map(pair).collect()
     }
 
     /// Expands `text` as one word.
@@ -127,14 +143,10 @@ fn automatic(
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StageScope {
     variables: Variables,
-    args: Vec<DeclaredArg>,
-}
-
-/// An argument that a stage declares, at its first declaration's place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct DeclaredArg {
-    name: String,
-    value: Option<String>,
+    /// The names that ARGs declare, in order of first declaration.
+    args: Vec<String>,
+    /// What their latest declaration says.
+    declared: BTreeMap<String, Option<String>>,
 }
 
 impl StageScope {
@@ -154,28 +166,26 @@ impl StageScope {
         {
             self.variables.define(name, value);
         }
-        let value = value.map(str::to_owned);
-        match self.args.iter_mut().find(|arg| arg.name == name) {
-            Some(known) => known.value = value,
-            None => self.args.push(DeclaredArg {
-                name: name.to_owned(),
-                value,
-            }),
+        let known = self
+            .declared
+            .insert(name.to_owned(), value.map(str::to_owned));
+        if known.is_none() {
+            self.args.push(name.to_owned());
         }
     }
 
     /// Returns whether somebody who reads `name` knows what it is, be it unset.
     pub(crate) fn declares(&self, name: &str) -> bool {
-        NOT_EXPORTED.contains(&name) || self.args.iter().any(|arg| arg.name == name)
+        NOT_EXPORTED.contains(&name) || self.declared.contains_key(name)
     }
 
     /// Returns the arguments in order of first declaration, with their values as of now: an ENV
     /// may have changed them.
     pub(crate) fn args(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.args.iter().map(|arg| {
-            let current = self.variables.get(&arg.name);
-            let value = current.or(arg.value.as_deref());
-            (arg.name.as_str(), value.unwrap_or_default())
+        self.args.iter().map(|name| {
+            let declared = || self.declared.get(name)?.as_deref();
+            let value = self.variables.get(name).or_else(declared);
+            (name.as_str(), value.unwrap_or_default())
         })
     }
 }
@@ -219,7 +229,7 @@ mod tests {
         for (name, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
             variables.define(name, value);
         }
-        assert_eq!(env(variables.pairs()), "b=2 a=3");
+        assert_eq!(env(&variables.pairs()), "b=2 a=3");
     }
 
     #[test]
@@ -246,7 +256,7 @@ mod tests {
     fn steering_arguments_are_no_variables() {
         let mut scope = StageScope::default();
         scope.declare_arg("BUILDKIT_SBOM_SCAN_STAGE", Some("true"));
-        assert_eq!(env(scope.variables().pairs()), "");
+        assert_eq!(env(&scope.variables().pairs()), "");
     }
 
     #[test]

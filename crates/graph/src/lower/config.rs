@@ -39,16 +39,7 @@ impl StageLowering<'_, '_> {
     pub(super) fn env(&mut self, site: &Site<'_>, pairs: &Pairs) -> Result<(), LowerError> {
         let pairs = self.pairs(site, &pairs.pairs)?;
         for (name, value) in &pairs {
-            self.state.scope.set_env(name, value);
-            let env = &mut self.state.config.config.env;
-            let pair = format!("{name}={value}");
-            let known = env
-                .iter_mut()
-                .find(|known| known.split('=').next() == Some(name.as_str()));
-            match known {
-                Some(known) => *known = pair,
-                None => env.push(pair),
-            }
+            self.state.set_env(name, value);
         }
         self.note(history::pairs("ENV", &pairs));
         Ok(())

@@ -36,10 +36,7 @@ pub(super) fn start<'a>(
     let span = stage.ast.from.span;
     let mut state = match &stage.origin {
         Origin::Stage(earlier) => match done.get(*earlier) {
-            Some(Some(state)) => StageState {
-                directory: None,
-                ..state.clone()
-            },
+            Some(Some(state)) => state.child(*earlier),
             // Stages that are reached are lowered in the order of the file.
             _ => StageState::empty(&target.platform),
         },
@@ -85,10 +82,7 @@ fn inherit_variables(state: &mut StageState<'_>) {
     if !has_path && state.platform.os != "windows" {
         env.push(format!("PATH={DEFAULT_PATH}"));
     }
-    for pair in env {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        state.scope.set_env(name, value);
-    }
+    state.inherit_env();
 }
 
 fn directory<'a>(

@@ -89,7 +89,7 @@ impl StageLowering<'_, '_> {
 
     fn process_env(&self, ssh_socket: Option<String>) -> Vec<(String, String)> {
         let variables = self.state.scope.variables();
-        let mut env = variables.pairs().to_vec();
+        let mut env = variables.pairs();
         if let Some(socket) = ssh_socket
             && variables.get("SSH_AUTH_SOCK").is_none()
         {

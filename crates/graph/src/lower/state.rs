@@ -1,5 +1,7 @@
 //! What a stage has come to, instruction by instruction.
 
+use std::collections::BTreeMap;
+
 use oci::{BaseImage, ImageConfig, Platform};
 
 use crate::op::{ContextName, Tree};
@@ -17,8 +19,12 @@ pub(super) struct StageState<'a> {
     pub(super) config: ImageConfig,
     /// The image at the bottom.
     pub(super) base: Option<&'a BaseImage>,
-    /// What was added to the history.
+    /// The stage whose history comes before its own.
+    pub(super) parent: Option<usize>,
+    /// What it added to the history itself.
     pub(super) history: Vec<HistoryLine>,
+    /// Where each variable stands in the config's environment.
+    pub(super) env_places: BTreeMap<String, usize>,
     /// The variables.
     pub(super) scope: StageScope,
     /// Whose programs RUN starts.
@@ -38,10 +44,54 @@ impl StageState<'_> {
             directory: None,
             config,
             base: None,
+            parent: None,
             history: Vec::new(),
+            env_places: BTreeMap::new(),
             scope: StageScope::default(),
             platform: platform.clone(),
             has_workdir: false,
+        }
+    }
+
+    /// Makes the config's environment that of the scope: what a stage starts with.
+    pub(super) fn inherit_env(&mut self) {
+        self.env_places.clear();
+        for (place, pair) in self.config.config.env.iter().enumerate() {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            self.scope.set_env(name, value);
+            self.env_places.entry(name.to_owned()).or_insert(place);
+        }
+    }
+
+    /// Defines a variable in scope and config; there it keeps its place.
+    pub(super) fn set_env(&mut self, name: &str, value: &str) {
+        self.scope.set_env(name, value);
+        let env = &mut self.config.config.env;
+        let pair = format!("{name}={value}");
+        match self
+            .env_places
+            .get(name)
+            .and_then(|&place| env.get_mut(place))
+        {
+            Some(known) => *known = pair,
+            None => {
+                self.env_places.insert(name.to_owned(), env.len());
+                env.push(pair);
+            }
+        }
+    }
+
+    /// Returns the state that a stage on top of this one, which is at `index`, starts with.
+    pub(super) fn child(&self, index: usize) -> Self {
+        Self {
+            directory: None,
+            parent: Some(index),
+            history: Vec::new(),
+            config: self.config.clone(),
+            scope: self.scope.clone(),
+            env_places: BTreeMap::new(),
+            platform: self.platform.clone(),
+            ..*self
         }
     }
 

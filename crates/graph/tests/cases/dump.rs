@@ -301,7 +301,11 @@ fn image(out: &mut String, numbers: &Numbers, image: &TargetImage) {
     }
     assert!(config.history.is_empty() && config.rootfs.diff_ids.is_empty());
     assert!(config.created.is_none());
-    let json = serde_json::to_string(config).unwrap();
+    // What the exporter fills in is no result of lowering.
+    let mut json = serde_json::to_value(config).unwrap();
+    let fields = json.as_object_mut().unwrap();
+    fields.shift_remove("created");
+    fields.shift_remove("rootfs");
     writeln!(out, "  config: {json}").unwrap();
     for line in history {
         let layer = match line.layer {
