@@ -72,9 +72,11 @@ pub(crate) fn receive_spec(mut socket: &UnixStream) -> io::Result<(StepSpec, Opt
     if received.bytes != length.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let stdin = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
+    let stdin = ancillary.drain().find_map(|message| {
+        let RecvAncillaryMessage::ScmRights(mut descriptors) = message else {
+            return None;
+        };
+        descriptors.next()
     });
     let length = u64::from_le_bytes(length);
     if length > MAX_SPEC_BYTES {

@@ -85,9 +85,10 @@ fn hide(below: BorrowedFd<'_>, names: &[&str], masks: &Masks) -> Result<(), Root
         let Some(entry) = open_if_there(below, name)? else {
             continue;
         };
-        let mask = match file_type(entry.as_fd()).doing("stat", name)? {
-            FileType::Directory => &masks.directory,
-            _ => &masks.file,
+        let mask = if file_type(entry.as_fd()).doing("stat", name)? == FileType::Directory {
+            &masks.directory
+        } else {
+            &masks.file
         };
         let mask = clone_tree(mask.as_fd(), Depth::One).doing("clone a mask for", name)?;
         restrict(&mask, MountAttrFlags::MOUNT_ATTR_RDONLY)?;

@@ -183,9 +183,11 @@ fn apply_mounts(
     let root_mount = walk::mount_id(root).doing("stat", "/")?;
     for (number, mount) in mounts.into_iter().enumerate() {
         let source = make_source(&mount.source, scratch, number)?;
-        let missing = match walk::file_type(source.as_fd()).doing("stat", &mount.target)? {
-            FileType::Directory => Missing::Directories(Owner { uid: 0, gid: 0 }),
-            _ => Missing::File,
+        let kind = walk::file_type(source.as_fd()).doing("stat", &mount.target)?;
+        let missing = if kind == FileType::Directory {
+            Missing::Directories(Owner { uid: 0, gid: 0 })
+        } else {
+            Missing::File
         };
         let place = walk::walk(root, &mount.target, missing)?;
         // What was made inside another mount is not part of the layer.

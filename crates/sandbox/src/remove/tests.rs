@@ -18,8 +18,8 @@ fn directories_without_permissions_and_deep_ones_go() {
     let closed = top.join("tree/closed");
     fs::create_dir_all(closed.join("inner")).unwrap();
     fs::write(closed.join("inner/file"), "x").unwrap();
-    fs::set_permissions(closed.join("inner"), PermissionsExt::from_mode(0)).unwrap();
-    fs::set_permissions(&closed, PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(closed.join("inner"), PermissionsExt::from_mode(0o000)).unwrap();
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0o000)).unwrap();
     fs::create_dir_all(top.join("tree").join("d/".repeat(500))).unwrap();
     let parent = open_directory(&top).unwrap();
     remove_tree(parent.as_fd(), OsStr::new("tree")).unwrap();

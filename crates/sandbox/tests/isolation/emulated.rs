@@ -102,9 +102,10 @@ fn isolation(debian: &str, architecture: Architecture) {
     let fixture = Fixture::with_busybox(&busybox);
     // argv[0] arrives as it was: busybox chooses its applet by it.
     let ran = fixture.try_run(&["uname", "-m"]).unwrap();
-    let machine = match architecture {
-        Architecture::Arm64 => "aarch64\n",
-        _ => "armv7l\n",
+    let machine = if architecture == Architecture::Arm64 {
+        "aarch64\n"
+    } else {
+        "armv7l\n"
     };
     assert_eq!(ran.stdout, machine, "{ran:?}");
     assert_eq!(fixture.run_sh("exit 7").status.code(), 7);

@@ -44,23 +44,18 @@ fn wait_until_gone(marker: &str) {
 
 fn stdio() -> (BufReader<std::io::PipeReader>, Stdio) {
     let (stdout, end) = std::io::pipe().unwrap();
-    let stderr = OwnedFd::from(std::io::stderr().try_clone_to_owned());
     let stdio = Stdio {
         stdin: None,
         stdout: OwnedFd::from(end),
-        stderr,
+        stderr: own_stderr(),
     };
     (BufReader::new(stdout), stdio)
 }
 
-trait ToOwnedFd {
-    fn try_clone_to_owned(&self) -> OwnedFd;
-}
-
-impl ToOwnedFd for std::io::Stderr {
-    fn try_clone_to_owned(&self) -> OwnedFd {
-        std::os::fd::AsFd::as_fd(self).try_clone_to_owned().unwrap()
-    }
+fn own_stderr() -> OwnedFd {
+    std::os::fd::AsFd::as_fd(&std::io::stderr())
+        .try_clone_to_owned()
+        .unwrap()
 }
 
 fn background() {
@@ -98,7 +93,7 @@ fn signal() {
     fixture.spec.argv = [
         "sh",
         "-c",
-        "trap 'echo got; exit 5' TERM; echo up; while :; do sleep 0.05; done",
+        "trap 'echo got; exit 5' TERM; sleep 987.05 & echo up; wait",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -138,7 +133,7 @@ fn helper_that_is_killed() {
         stdout: std::os::fd::AsFd::as_fd(&std::io::stdout())
             .try_clone_to_owned()
             .unwrap(),
-        stderr: std::io::stderr().try_clone_to_owned(),
+        stderr: own_stderr(),
     };
     // From a thread that ends: the step is not tied to it.
     let step = std::thread::scope(|scope| {
@@ -172,10 +167,10 @@ fn dies_with_rbuild() {
 
 fn orphans() {
     let fixture = Fixture::new();
-    let zombies = fixture.sh(
-        "i=0; while [ $i -lt 50 ]; do (true & ); i=$((i+1)); done; sleep 0.2; \
-         cat /proc/[0-9]*/status | grep -c '^State:.*zombie'; true",
-    );
+    let zombies = fixture.sh("i=0; while [ $i -lt 50 ]; do (true & ); i=$((i+1)); done; \
+         i=0; while cat /proc/[0-9]*/status | grep -q '^State:.*zombie'; \
+         do i=$((i+1)); test $i -lt 5000 || break; done; \
+         cat /proc/[0-9]*/status | grep -c '^State:.*zombie'; true");
     assert_eq!(zombies, "0");
 }
 

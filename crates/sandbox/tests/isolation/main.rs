@@ -5,6 +5,12 @@
 //! the case, once as root and once as the ordinary user of `crates/testkit/setup-users.sh`. Cases named
 //! after a row of the security spec (`x06`, `p12`) are that row's test.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "panics and standard error are how a case reports"
+)]
+
 extern crate rbuild_sandbox as sandbox;
 
 mod emulated;

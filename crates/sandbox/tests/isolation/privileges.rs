@@ -193,8 +193,9 @@ fn x13() {
     assert!(!fixture.sh("cat /proc/net/unix").contains(&name));
     // The loopback device of the step itself works.
     fixture.sh(
-        "nc -l -p 4711 >/tmp/got & sleep 0.3; echo hello | nc -w 2 127.0.0.1 4711; wait; \
-                grep hello /tmp/got",
+        "nc -l -p 4711 >/tmp/got & i=0; \
+         until echo hello | nc -w 2 127.0.0.1 4711; do i=$((i+1)); test $i -lt 5000 || exit 1; done; \
+         wait; grep hello /tmp/got",
     );
 }
 
