@@ -143,7 +143,7 @@ impl Build<'_> {
             || self
                 .args
                 .get("BUILDKIT_MULTI_PLATFORM")
-                .is_some_and(|value| matches!(value.as_str(), "1" | "true"))
+                .is_some_and(|value| matches!(value.to_lowercase().as_str(), "1" | "t" | "true"))
     }
 }
 
