@@ -167,6 +167,7 @@ where
         fetch: &fetch,
         events,
         jobs: request.jobs,
+        mtime_max: request.source_date_epoch,
     };
     let mut assembled: BTreeMap<Encoding, Assembled> = BTreeMap::new();
     for encoding in outputs.iter().filter_map(Output::encoding) {

@@ -28,6 +28,9 @@ pub(crate) struct Pack<'a, F> {
     pub(crate) events: &'a Events,
     /// Threads that work in all.
     pub(crate) jobs: NonZeroUsize,
+    /// `SOURCE_DATE_EPOCH`: files made by steps are as old as the machine's clock says, so without
+    /// it no two builds would make the same layer.
+    pub(crate) mtime_max: Option<i64>,
 }
 
 impl<F, E> Pack<'_, F>
@@ -52,7 +55,7 @@ where
         let at_once = jobs.min(unique.len().max(1));
         let options = ExportOptions {
             encoding,
-            mtime_max: None,
+            mtime_max: self.mtime_max,
             threads: NonZeroUsize::new(jobs / at_once).unwrap_or(NonZeroUsize::MIN),
         };
         let packed: BTreeMap<Stack, PackedLayer> = stream::iter(unique)
