@@ -258,6 +258,16 @@ pub(crate) fn unpack_layer(
     Ok(())
 }
 
+/// Unpacks a plain tar as a layer.
+#[cfg(test)]
+pub(crate) fn unpack_tar(
+    tar: &[u8],
+    root: BorrowedFd<'_>,
+    limits: &Limits,
+) -> Result<(), ExtractError> {
+    apply(tar, Kind::Tar, root, Form::Layer, limits).map(drop)
+}
+
 fn apply(
     stream: impl Read + Send,
     kind: Kind,

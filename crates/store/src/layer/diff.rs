@@ -72,7 +72,7 @@ pub fn write_layer(
         depends: DependsOnLowers::No,
         path: Vec::new(),
     };
-    walk.directory(root.as_fd(), 0, is_opaque)?;
+    walk.run(root, is_opaque)?;
     Ok(walk.depends)
 }
 
@@ -87,6 +87,14 @@ struct Walk<'a, 'w> {
     path: Vec<u8>,
 }
 
+/// A directory on the way from the root to where the walk is.
+struct Level {
+    fd: OwnedFd,
+    is_opaque: bool,
+    path_length: usize,
+    items: std::collections::btree_map::IntoIter<Vec<u8>, Item>,
+}
+
 /// What is written under a name.
 enum Item {
     Entry(CString),
@@ -94,30 +102,46 @@ enum Item {
 }
 
 impl Walk<'_, '_> {
-    /// Writes what is in a directory. In an opaque one everything below is as good as opaque: what
-    /// the layers below have there is hidden, though overlayfs marks the topmost directory only.
-    fn directory(
-        &mut self,
-        directory: BorrowedFd<'_>,
-        depth: usize,
-        is_opaque: bool,
-    ) -> Result<(), DiffError> {
-        if depth > DEPTH {
-            return Err(DiffError::TooDeep { path: self.here() });
-        }
-        let parent_length = self.path.len();
-        for (name, item) in self.items(directory, is_opaque)? {
+    fn run(&mut self, root: OwnedFd, is_opaque: bool) -> Result<(), DiffError> {
+        let mut levels = vec![self.level(root, is_opaque)?];
+        while let Some(level) = levels.last_mut() {
+            self.path.truncate(level.path_length);
+            let Some((name, item)) = level.items.next() else {
+                levels.pop();
+                continue;
+            };
             if !self.path.is_empty() {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(&name);
             match item {
                 Item::Whiteout => self.tar.append_whiteout_entry(&self.path)?,
-                Item::Entry(name) => self.entry(directory, &name, depth, is_opaque)?,
+                Item::Entry(name) => {
+                    let Some(directory) = self.entry(level.fd.as_fd(), &name)? else {
+                        continue;
+                    };
+                    // In an opaque directory everything is as good as opaque: what the layers below
+                    // have there is hidden, though overlayfs marks the topmost directory only.
+                    let is_opaque = level.is_opaque
+                        || whiteout::is_opaque(&directory)
+                            .map_err(|source| disk_error("reading", self.here(), source))?;
+                    if levels.len() > DEPTH {
+                        return Err(DiffError::TooDeep { path: self.here() });
+                    }
+                    levels.push(self.level(directory, is_opaque)?);
+                }
             }
-            self.path.truncate(parent_length);
         }
         Ok(())
+    }
+
+    fn level(&mut self, fd: OwnedFd, is_opaque: bool) -> Result<Level, DiffError> {
+        Ok(Level {
+            items: self.items(fd.as_fd(), is_opaque)?.into_iter(),
+            fd,
+            is_opaque,
+            path_length: self.path.len(),
+        })
     }
 
     /// Returns what is written for a directory, sorted by the names that are written.
@@ -164,94 +188,73 @@ impl Walk<'_, '_> {
         Ok(items)
     }
 
-    fn entry(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        name: &CStr,
-        depth: usize,
-        is_opaque: bool,
-    ) -> Result<(), DiffError> {
+    /// Writes one entry; returns a directory to go on in.
+    fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<OwnedFd>, DiffError> {
         let failed = |this: &Self, errno: Errno| disk_error("reading", this.here(), errno);
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| failed(self, errno))?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
-        if file_type == FileType::Socket {
-            return Ok(());
+        if file_type == FileType::Directory {
+            let fd = disk::open_directory_at(parent, name).map_err(|errno| failed(self, errno))?;
+            let xattrs = self.xattrs(&fd)?;
+            self.append(EntryKind::Directory, &stat, xattrs, &mut io::empty())?;
+            return Ok(Some(fd));
         }
-        if file_type != FileType::Directory && stat.st_nlink > 1 {
+        if file_type == FileType::Socket {
+            return Ok(None);
+        }
+        if stat.st_nlink > 1 {
             let inode = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&inode) {
                 let kind = EntryKind::HardLink { target: first };
                 let meta = meta(&stat, BTreeMap::new());
                 self.tar.append(&self.path, kind, &meta, &mut io::empty())?;
-                return Ok(());
+                return Ok(None);
             }
             self.links.insert(inode, self.path.clone());
         }
-        match file_type {
-            FileType::Directory => {
-                let fd =
-                    disk::open_directory_at(parent, name).map_err(|errno| failed(self, errno))?;
-                self.append(EntryKind::Directory, &stat, &fd, &mut io::empty())?;
-                let is_opaque = is_opaque
-                    || whiteout::is_opaque(&fd)
-                        .map_err(|source| disk_error("reading", self.here(), source))?;
-                self.directory(fd.as_fd(), depth + 1, is_opaque)
-            }
-            FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let fd = rustix::fs::openat(parent, name, flags, Mode::empty())
-                    .map_err(|errno| failed(self, errno))?;
-                let mut file = File::from(fd);
-                let size_bytes = stat.st_size.cast_unsigned();
-                let xattrs = self.xattrs(&file)?;
-                let kind = EntryKind::File { size_bytes };
-                Ok(self
-                    .tar
-                    .append(&self.path, kind, &meta(&stat, xattrs), &mut file)?)
-            }
-            FileType::Symlink => {
-                let target = rustix::fs::readlinkat(parent, name, Vec::new())
-                    .map_err(|errno| failed(self, errno))?;
-                let target = target.to_bytes();
-                self.append_plain(EntryKind::Symlink { target }, &stat)
-            }
-            FileType::Fifo => self.append_plain(EntryKind::Fifo, &stat),
-            FileType::CharacterDevice => self.append_plain(
-                EntryKind::CharDevice {
-                    major: rustix::fs::major(stat.st_rdev),
-                    minor: rustix::fs::minor(stat.st_rdev),
-                },
-                &stat,
-            ),
-            FileType::BlockDevice => self.append_plain(
-                EntryKind::BlockDevice {
-                    major: rustix::fs::major(stat.st_rdev),
-                    minor: rustix::fs::minor(stat.st_rdev),
-                },
-                &stat,
-            ),
-            FileType::Socket | FileType::Unknown => Ok(()),
+        if file_type == FileType::RegularFile {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(parent, name, flags, Mode::empty())
+                .map_err(|errno| failed(self, errno))?;
+            let mut file = File::from(fd);
+            let size_bytes = stat.st_size.cast_unsigned();
+            let xattrs = self.xattrs(&file)?;
+            self.append(EntryKind::File { size_bytes }, &stat, xattrs, &mut file)?;
+            return Ok(None);
         }
+        // Links, pipes and devices have no extended attributes that a layer carries.
+        let target = match file_type {
+            FileType::Symlink => rustix::fs::readlinkat(parent, name, Vec::new())
+                .map_err(|errno| failed(self, errno))?,
+            _ => CString::default(),
+        };
+        let major = rustix::fs::major(stat.st_rdev);
+        let minor = rustix::fs::minor(stat.st_rdev);
+        let kind = match file_type {
+            FileType::Symlink => EntryKind::Symlink {
+                target: target.to_bytes(),
+            },
+            FileType::CharacterDevice => EntryKind::CharDevice { major, minor },
+            FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
+            FileType::Fifo => EntryKind::Fifo,
+            FileType::Directory | FileType::RegularFile | FileType::Socket | FileType::Unknown => {
+                return Ok(None);
+            }
+        };
+        self.append(kind, &stat, BTreeMap::new(), &mut io::empty())?;
+        Ok(None)
     }
 
     fn append(
         &mut self,
         kind: EntryKind<'_>,
         stat: &Stat,
-        fd: &OwnedFd,
+        xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
         content: &mut dyn io::Read,
     ) -> Result<(), DiffError> {
-        let xattrs = self.xattrs(fd)?;
-        Ok(self
-            .tar
-            .append(&self.path, kind, &meta(stat, xattrs), content)?)
-    }
-
-    /// Links, pipes and devices have no extended attributes that a layer carries.
-    fn append_plain(&mut self, kind: EntryKind<'_>, stat: &Stat) -> Result<(), DiffError> {
-        let meta = meta(stat, BTreeMap::new());
-        Ok(self.tar.append(&self.path, kind, &meta, &mut io::empty())?)
+        let meta = meta(stat, xattrs);
+        Ok(self.tar.append(&self.path, kind, &meta, content)?)
     }
 
     fn xattrs(&self, fd: impl AsFd) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, DiffError> {

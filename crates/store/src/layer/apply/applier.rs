@@ -66,6 +66,8 @@ pub(super) struct Applier<'a> {
     linked: HashSet<u64>,
     /// Those of them that are whiteouts.
     hidden: HashSet<u64>,
+    /// Directories made without an entry of their own.
+    implicit: u64,
     buffer: Vec<u8>,
 }
 
@@ -148,6 +150,7 @@ impl<'a> Applier<'a> {
             made: HashSet::new(),
             linked: HashSet::new(),
             hidden: HashSet::new(),
+            implicit: 0,
             buffer: vec![0; LARGE_BUFFER_BYTES],
         };
         let directory = applier.directory_at(&base)?;
@@ -475,14 +478,46 @@ impl<'a> Applier<'a> {
         })
     }
 
-    /// Opens the directory at `path`, and makes it where it is missing.
+    /// Opens the directory at `path`, and makes it and those above it where they are missing.
     fn directory_at(&mut self, path: &CleanPath) -> Result<Arc<Directory>, ExtractError> {
         if let Some(directory) = self.existing_directory(path)? {
             return Ok(directory);
         }
-        let place = self.place(path)?;
-        if self.made.contains(&place.key) {
-            self.crew.fence()?;
+        let mut at = CleanPath::default();
+        let mut directory = self
+            .existing_directory(&at)?
+            .ok_or_else(|| refused(path.bytes(), RefusedError::Root))?;
+        for name in path.components() {
+            at.push(name);
+            directory = match self.existing_directory(&at)? {
+                Some(existing) => existing,
+                None => self.implicit_directory(directory, &at, name)?,
+            };
+        }
+        Ok(directory)
+    }
+
+    /// Makes a directory that the archive does not list before what lies in it.
+    fn implicit_directory(
+        &mut self,
+        parent: Arc<Directory>,
+        path: &CleanPath,
+        name: &[u8],
+    ) -> Result<Arc<Directory>, ExtractError> {
+        let name = c_string(path, name)?;
+        let place = Place {
+            key: self.key(&parent, &name),
+            path: path.clone(),
+            directory: parent,
+            name,
+        };
+        self.settle(&place)?;
+        self.implicit += 1;
+        if self.implicit > self.limits.entries {
+            return Err(ExtractError::Archive(ArchiveError::Limit {
+                what: "directories that it does not list",
+                limit: self.limits.entries,
+            }));
         }
         if matches!(self.form, Form::Layer) && self.leads_through_link(path)? {
             return Err(place.refused(RefusedError::ParentBeyondLink));

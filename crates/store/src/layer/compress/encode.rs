@@ -136,32 +136,16 @@ impl Write for Cutter {
     }
 }
 
-enum Encoder {
-    Plain,
-    Gzip(gzip::Deflater),
-    Zstd(zstd::bulk::Compressor<'static>),
-}
-
-impl Encoder {
-    fn new(encoding: Encoding) -> io::Result<Self> {
-        Ok(match encoding.compression() {
-            Compression::Uncompressed => Self::Plain,
-            Compression::Gzip => Self::Gzip(gzip::Deflater::new(encoding.level().unsigned_abs())),
-            Compression::Zstd => Self::Zstd(zstd::bulk::Compressor::new(encoding.level())?),
-        })
-    }
-
-    fn block(&mut self, dictionary: &[u8], bytes: Vec<u8>) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Plain => Ok(bytes),
-            Self::Gzip(deflater) => deflater.block(dictionary, &bytes),
-            Self::Zstd(compressor) => compressor.compress(&bytes),
-        }
+/// Compresses one block; nothing is carried over from the one before.
+fn compress(encoding: Encoding, dictionary: &[u8], bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+    match encoding.compression() {
+        Compression::Uncompressed => Ok(bytes),
+        Compression::Gzip => gzip::deflate(encoding.level().unsigned_abs(), dictionary, &bytes),
+        Compression::Zstd => zstd::bulk::compress(&bytes, encoding.level()),
     }
 }
 
 fn work(encoding: Encoding, blocks: &Mutex<Receiver<Block>>) {
-    let mut encoder = Encoder::new(encoding);
     loop {
         let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(block) = next else {
@@ -172,12 +156,8 @@ fn work(encoding: Encoding, blocks: &Mutex<Receiver<Block>>) {
             checksum.update(&block.bytes);
         }
         let size_bytes = block.bytes.len() as u64;
-        let bytes = match &mut encoder {
-            Ok(encoder) => encoder.block(&block.dictionary, block.bytes),
-            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-        };
         let packed = Packed {
-            bytes,
+            bytes: compress(encoding, &block.dictionary, block.bytes),
             checksum,
             size_bytes,
         };

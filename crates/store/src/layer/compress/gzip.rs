@@ -17,35 +17,29 @@ pub(super) const DICTIONARY_BYTES: usize = 32 * 1024;
 /// No name, no time, system unknown (RFC 1952).
 pub(super) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
-/// Deflates blocks, one after the other.
-pub(super) struct Deflater(Compress);
-
-impl Deflater {
-    pub(super) fn new(level: u32) -> Self {
-        Self(Compress::new(Compression::new(level), false))
+/// Returns a block's deflate stream, which ends at a byte without being final.
+///
+/// Each block gets an encoder of its own: one of zlib-rs 0.6 that was only reset does not always
+/// give the same bytes as a new one, so they would depend on which thread had which blocks before.
+/// It costs nothing that can be measured.
+pub(super) fn deflate(level: u32, dictionary: &[u8], block: &[u8]) -> io::Result<Vec<u8>> {
+    let mut compress = Compress::new(Compression::new(level), false);
+    if !dictionary.is_empty() {
+        compress
+            .set_dictionary(dictionary)
+            .map_err(io::Error::other)?;
     }
-
-    /// Returns a block's deflate stream, which ends at a byte without being final.
-    pub(super) fn block(&mut self, dictionary: &[u8], block: &[u8]) -> io::Result<Vec<u8>> {
-        let compress = &mut self.0;
-        compress.reset();
-        if !dictionary.is_empty() {
-            compress
-                .set_dictionary(dictionary)
-                .map_err(io::Error::other)?;
+    let mut output = Vec::with_capacity(block.len() / 2 + 1024);
+    loop {
+        let consumed = usize::try_from(compress.total_in()).map_err(io::Error::other)?;
+        compress
+            .compress_vec(&block[consumed..], &mut output, FlushCompress::Sync)
+            .map_err(io::Error::other)?;
+        // Room left in the output says that nothing is pending in the encoder.
+        if compress.total_in() == block.len() as u64 && output.len() < output.capacity() {
+            return Ok(output);
         }
-        let mut output = Vec::with_capacity(block.len() / 2 + 1024);
-        loop {
-            let consumed = usize::try_from(compress.total_in()).map_err(io::Error::other)?;
-            compress
-                .compress_vec(&block[consumed..], &mut output, FlushCompress::Sync)
-                .map_err(io::Error::other)?;
-            // Room left in the output says that nothing is pending in the encoder.
-            if compress.total_in() == block.len() as u64 && output.len() < output.capacity() {
-                return Ok(output);
-            }
-            output.reserve(block.len() / 2 + 1024);
-        }
+        output.reserve(block.len() / 2 + 1024);
     }
 }
 

@@ -670,3 +670,6 @@ fn time(text: &[u8]) -> Option<(i64, u32)> {
         (true, nanos) => (-seconds - 1, 1_000_000_000 - nanos),
     })
 }
+
+#[cfg(test)]
+mod tests;
