@@ -66,7 +66,9 @@ fn main() -> ExitCode {
     for (name, user) in rungs::USERS {
         trials.push(trial(&program, user, name));
     }
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    std::fs::remove_file(program).expect("the copy of this program");
+    conclusion.exit_code()
 }
 
 fn trial(program: &Path, user: &'static str, case: &'static str) -> Trial {
