@@ -265,3 +265,6 @@ impl Store {
         Scratch::make(&self.shared)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@
 //!
 //! Creating files is what takes the time, and the kernel does it faster side by side in different
 //! directories. One thread reads the archive, makes directories, links and large files, and hands
-//! small files to workers ([`crew`]); the order that a reader could notice is kept ([`applier`]).
+//! small files to workers (`crew`); the order that a reader could notice is kept (`applier`).
 
 mod applier;
 mod crew;

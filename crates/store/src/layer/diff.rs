@@ -155,14 +155,14 @@ impl Walk<'_, '_> {
         let mut present = HashSet::new();
         for entry in disk::entries(directory).map_err(|errno| failed(self, errno))? {
             let name = entry.name.to_bytes().to_vec();
-            let is_whiteout = match entry.file_type {
-                FileType::CharacterDevice | FileType::Unknown => {
-                    let stat =
-                        rustix::fs::statat(directory, &*entry.name, AtFlags::SYMLINK_NOFOLLOW)
-                            .map_err(|errno| failed(self, errno))?;
-                    whiteout::is_whiteout(&stat)
-                }
-                _ => false,
+            let may_be_whiteout = matches!(
+                entry.file_type,
+                FileType::CharacterDevice | FileType::Unknown
+            );
+            let is_whiteout = may_be_whiteout && {
+                let stat = rustix::fs::statat(directory, &*entry.name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|errno| failed(self, errno))?;
+                whiteout::is_whiteout(&stat)
             };
             if is_whiteout && is_opaque {
                 // The list of hidden names says it already, if there is anything to hide.
@@ -224,10 +224,10 @@ impl Walk<'_, '_> {
             return Ok(None);
         }
         // Links, pipes and devices have no extended attributes that a layer carries.
-        let target = match file_type {
-            FileType::Symlink => rustix::fs::readlinkat(parent, name, Vec::new())
-                .map_err(|errno| failed(self, errno))?,
-            _ => CString::default(),
+        let target = if file_type == FileType::Symlink {
+            rustix::fs::readlinkat(parent, name, Vec::new()).map_err(|errno| failed(self, errno))?
+        } else {
+            CString::default()
         };
         let major = rustix::fs::major(stat.st_rdev);
         let minor = rustix::fs::minor(stat.st_rdev);

@@ -179,7 +179,7 @@ impl<'a> TarWriter<'a> {
         if records.0.is_empty() {
             return Ok(());
         }
-        let body: Vec<u8> = records.0.into_iter().flat_map(|(_, line)| line).collect();
+        let body: Vec<u8> = records.0.into_values().flatten().collect();
         let mut header = Header::new_ustar();
         header.set_entry_type(EntryType::XHeader);
         set_bytes(&mut header.as_old_mut().name, b"././@PaxHeader");
