@@ -14,6 +14,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountAttrFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Owner;
@@ -102,7 +103,7 @@ impl<T, E: Into<OsError>> Doing<T> for Result<T, E> {
 /// Returns a directory handle on `root`, writable and attached nowhere.
 ///
 /// Paths below it are to be opened with `openat2` and `RESOLVE_IN_ROOT`. The mount goes away with the
-/// handle; [`RootFs::work`] is not emptied. Needs the namespaces of [`crate::enter`].
+/// handle; [`RootFs::work`] is not emptied, and wants to be before it is used again. Needs the namespaces of [`crate::enter`].
 ///
 /// # Errors
 ///
@@ -128,6 +129,7 @@ pub fn mount_read_only(tree: &Tree) -> Result<OwnedFd, RootError> {
     match tree {
         Tree::Directory(directory) => open_directory(directory),
         Tree::Layers(layers) => match layers.as_slice() {
+            [] => FileSystem::open("tmpfs")?.mount(MountAttrFlags::MOUNT_ATTR_RDONLY),
             [layer] => open_directory(layer),
             layers => overlay(layers, None),
         },

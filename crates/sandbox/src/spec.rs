@@ -97,7 +97,7 @@ pub struct Bind {
 pub enum Tree {
     /// A plain directory, with what is mounted below it.
     Directory(PathBuf),
-    /// A stack of layer directories in overlayfs form, topmost first; at least one.
+    /// A stack of layer directories in overlayfs form, topmost first; none is an empty directory.
     Layers(Vec<PathBuf>),
 }
 

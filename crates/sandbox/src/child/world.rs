@@ -109,6 +109,8 @@ fn make_directory(path: &Path) -> Result<(), RootError> {
 /// Memory for what rbuild itself puts into the step: files, and places to mount on.
 struct Scratch {
     root: OwnedFd,
+    /// Where it is mounted.
+    path: PathBuf,
 }
 
 impl Scratch {
@@ -119,7 +121,8 @@ impl Scratch {
         let below = open_directory(work)?;
         // Copies can be made of attached mounts only.
         attach(root.as_fd(), below.as_fd()).doing("mount scratch memory on", work)?;
-        Ok(Self { root })
+        let path = work.to_owned();
+        Ok(Self { root, path })
     }
 
     fn directory(&self, name: &str) -> Result<OwnedFd, RootError> {
@@ -255,21 +258,21 @@ fn make_source(
 
 fn make_bind(bind: &Bind, scratch: &Scratch, number: usize) -> Result<OwnedFd, RootError> {
     let Bind { tree, path, access } = bind;
-    let mut lowers = match tree {
+    let lowers = match tree {
         Tree::Directory(directory) => vec![directory.clone()],
-        Tree::Layers(layers) => layers.clone(),
+        Tree::Layers(layers) => {
+            // An overlay without a writable half wants two layers; a tree may have none or one.
+            let mut layers = layers.clone();
+            for name in [format!("lower-{number}"), format!("lowest-{number}")] {
+                scratch.directory(&name)?;
+                layers.push(scratch.path.join(name));
+            }
+            layers
+        }
     };
     let overlaid = match (tree, access) {
         (Tree::Directory(_), Access::ReadOnly | Access::ReadWrite) => None,
-        (Tree::Layers(_), Access::ReadOnly | Access::ReadWrite) => {
-            // An overlay without a writable half wants two layers.
-            let empty = scratch.directory(&format!("empty-{number}"))?;
-            lowers.push(PathBuf::from(format!(
-                "/proc/self/fd/{}",
-                std::os::fd::AsRawFd::as_raw_fd(&empty)
-            )));
-            Some(overlay(&lowers, None)?)
-        }
+        (Tree::Layers(_), Access::ReadOnly | Access::ReadWrite) => Some(overlay(&lowers, None)?),
         (_, Access::Discard { scratch: discard }) => {
             let (upper, work) = (discard.join("upper"), discard.join("work"));
             make_directory(&upper)?;

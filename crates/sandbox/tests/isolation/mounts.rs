@@ -48,11 +48,13 @@ fn binds() {
         bind("/write", directory(), "/sub", Access::ReadWrite),
         bind("/scratch", directory(), "", discard),
         bind("/stage", layers, "/", Access::ReadOnly),
+        bind("/nothing", Tree::Layers(Vec::new()), "", Access::ReadOnly),
         bind("/one-file", directory(), "sub/file", Access::ReadOnly),
     ];
     let output = fixture.sh(
         "cat /read/deep/file /one-file /stage/sub/file; \
          for d in /read/deep /stage/sub; do (echo x >$d/file) 2>/dev/null || echo ' refused'; done; \
+         ls /nothing; \
          echo thrown >/scratch/sub/file && echo kept >/write/new && cat /read/deep/new",
     );
     assert_eq!(output, "oldoldold refused\n refused\nkept");
@@ -216,6 +218,10 @@ fn views() {
     let seen = PathBuf::from(format!("/proc/self/fd/{}", tree.as_raw_fd()));
     assert!(seen.join("etc/passwd").exists() && !seen.join("etc/group").exists());
     assert!(fs::write(seen.join("new"), "").is_err());
+
+    let nothing = sandbox::rootfs::mount_read_only(&Tree::Layers(Vec::new())).unwrap();
+    let nothing = PathBuf::from(format!("/proc/self/fd/{}", nothing.as_raw_fd()));
+    assert!(fs::read_dir(&nothing).is_ok_and(|mut entries| entries.next().is_none()));
 
     let (upper, work) = (fixture.directory.join("u"), fixture.directory.join("w"));
     for directory in [&upper, &work] {
