@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Images(ImagesArgs),
     /// Run an image's command in the sandbox
     #[command(args_override_self = true)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Print the version
     Version,
 }
@@ -66,21 +66,19 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// What `clap` says of it; a request for help or the version is such an answer, too.
-    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+    /// There is nothing to do but to say something.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, Answer> {
         let mut words: Vec<OsString> = words.into_iter().collect();
         match first_word(&words) {
-            FirstWord::Help => Err(Self::complete_help()),
-            FirstWord::Command => Self::try_parse_from(words),
-            FirstWord::Build(at) => {
-                words.insert(at, "build".into());
-                Self::try_parse_from(words)
-            }
+            FirstWord::Help => return Err(Answer::Help(Self::complete_help())),
+            FirstWord::Command => {}
+            FirstWord::Build(at) => words.insert(at, "build".into()),
         }
+        Self::try_parse_from(words).map_err(Answer::Clap)
     }
 
     /// The commands and, as most calls need no other, the options of `build`.
-    fn complete_help() -> clap::Error {
+    fn complete_help() -> String {
         let mut command = Self::command();
         command.build();
         let mut text = command.render_help().to_string();
@@ -92,8 +90,17 @@ impl Cli {
                 .render_help()
                 .to_string();
         }
-        clap::Error::raw(clap::error::ErrorKind::DisplayHelp, text)
+        text
     }
+}
+
+/// What is said in place of doing something.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Help on everything.
+    Help(String),
+    /// Other help, the version, or what is wrong with the command line.
+    Clap(clap::Error),
 }
 
 enum FirstWord {
@@ -119,7 +126,17 @@ fn first_word(words: &[OsString]) -> FirstWord {
             Some(_) | None => return FirstWord::Build(at),
         }
     }
-    FirstWord::Command
+    match words.len() {
+        0 | 1 => FirstWord::Command,
+        end => FirstWord::Build(end),
+    }
+}
+
+/// The command that a word was probably meant to be.
+pub(crate) fn command_like(word: &str) -> Option<String> {
+    let command = Cli::command();
+    let names = command.get_subcommands().map(clap::Command::get_name);
+    dockerfile::lint::suggestion(word, names).map(str::to_owned)
 }
 
 /// Whether a path on the command line means standard input or output.

@@ -203,18 +203,18 @@ mod tests {
     unknown field `plain_http`, expected one of `mirrors`, `plain-http`, `insecure`, `ca`
     "
         );
-        insta::assert_snapshot!(parse_text("[registry.\"http://a\"]").unwrap_err(), @"");
+        insta::assert_snapshot!(parse_text("[registry.\"http://a\"]").unwrap_err(), @r"configuration file /etc/rb/config.toml: `http://a` is not a registry's host");
         insta::assert_snapshot!(
             parse_text("[registry.a]\nplain-http = true\ninsecure = true").unwrap_err(),
-            @""
+            @r"configuration file /etc/rb/config.toml: registry `a`: plain-http and insecure exclude each other"
         );
         insta::assert_snapshot!(
             parse_text("[registry.a]\nmirrors = [\"http://x y\"]").unwrap_err(),
-            @""
+            @r"configuration file /etc/rb/config.toml: registry `a`: mirror `http://x y` is not of the form [https://]host[:port][/path]"
         );
         insta::assert_snapshot!(
             parse_text("[registry.a]\nca = [\"nonexistent.pem\"]").unwrap_err(),
-            @""
+            @r"certificate /etc/rb/nonexistent.pem of registry `a`: No such file or directory (os error 2)"
         );
     }
 

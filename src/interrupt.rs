@@ -1,11 +1,13 @@
-//! Running the network's part of a command, and stopping when the user says so.
+//! Running the asynchronous part of a command, and what signals do to it.
 //!
-//! The first SIGINT or SIGTERM drops the work: connections close, steps are killed, unfinished files
-//! vanish. That takes moments; the third one does not wait for it.
+//! A build: the first SIGINT or SIGTERM drops the work; connections close, steps are killed,
+//! unfinished files vanish. That takes moments; the third signal does not wait for it.
+//! The command of `rbuild run`: signals are for the command, and passed on to it.
 
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use sandbox::{Killer, Step, StepError, StepStatus};
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -16,10 +18,8 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs `work` to its end, or until the user gives up.
 pub(crate) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(&error, None))?;
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(&error, None))?;
     let result = runtime.block_on(until_interrupted(&runtime, work));
     runtime.shutdown_timeout(GRACE);
     result
@@ -29,7 +29,6 @@ async fn until_interrupted<T>(
     runtime: &Runtime,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::new(&error, None));
     let signals = [
         listen(SignalKind::interrupt())?,
         listen(SignalKind::terminate())?,
@@ -50,5 +49,46 @@ async fn count(mut signal: Signal, interrupt: watch::Sender<u32>) {
         if *interrupt.borrow() >= 3 {
             std::process::exit(i32::from(Class::Cancelled.code()));
         }
+    }
+}
+
+/// Waits for the end of a step, and passes on to it what signals arrive meanwhile.
+pub(crate) fn pass_on(step: Step) -> Result<Result<StepStatus, StepError>, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(&error, None))?;
+    runtime.block_on(async {
+        for kind in [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+            SignalKind::quit(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ] {
+            tokio::spawn(hand_over(listen(kind)?, kind, step.killer()));
+        }
+        Ok(blocking(move || step.wait()).await)
+    })
+}
+
+async fn hand_over(mut signal: Signal, kind: SignalKind, killer: Killer) {
+    // Signals have small numbers.
+    let Ok(number) = u8::try_from(kind.as_raw_value()) else {
+        return;
+    };
+    while signal.recv().await.is_some() {
+        killer.signal(number);
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::new(&error, None))
+}
+
+/// Runs file-system work off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
     }
 }

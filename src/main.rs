@@ -19,7 +19,7 @@ mod ui;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command};
+use args::{Answer, Cli, Command};
 use environment::Environment;
 use ui::report::{Class, Failure};
 
@@ -42,7 +42,7 @@ fn run() -> ExitCode {
     let environment = Environment::read();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(answer) => return answer_with(&answer),
+        Err(answer) => return answer_with(answer),
     };
     log(&cli, &environment);
     let paint = ui::paint(&environment);
@@ -55,7 +55,7 @@ fn run() -> ExitCode {
             let done = commands::images::run(&args, &cli.global, &environment);
             done.map(|()| ExitCode::SUCCESS)
         }
-        Command::Run(args) => commands::run::run(args, &cli.global, &environment),
+        Command::Run(args) => commands::run::run(*args, &cli.global, &environment),
         Command::Version => {
             let done = ui::print(concat!("rbuild ", env!("CARGO_PKG_VERSION"), "\n"));
             done.map(|()| ExitCode::SUCCESS)
@@ -68,15 +68,13 @@ fn run() -> ExitCode {
 }
 
 /// Gives the help or the version that was asked for, or says what the command line lacks.
-fn answer_with(answer: &clap::Error) -> ExitCode {
-    let code = match answer.use_stderr() {
-        true => Class::Usage.code(),
-        false => 0,
+fn answer_with(answer: Answer) -> ExitCode {
+    let (printed, code) = match answer {
+        Answer::Help(text) => (ui::print(&text).is_ok(), 0),
+        Answer::Clap(error) if error.use_stderr() => (error.print().is_ok(), Class::Usage.code()),
+        Answer::Clap(help) => (help.print().is_ok(), 0),
     };
-    match answer.print() {
-        Ok(()) => ExitCode::from(code),
-        Err(_) => ExitCode::from(Class::Failed.code()),
-    }
+    ExitCode::from(if printed { code } else { Class::Failed.code() })
 }
 
 /// Starts the log, which is for those who look for a fault; what users watch is progress.

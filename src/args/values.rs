@@ -40,7 +40,7 @@ pub(crate) enum ValueError {
     Network { text: String },
     #[error("attestations are not supported yet; only `false` is")]
     Attestation,
-    #[error("expected `seconds since 1970`, found `{text}`")]
+    #[error("expected seconds since 1970, found `{text}`")]
     Epoch { text: String },
 }
 

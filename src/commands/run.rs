@@ -1,13 +1,21 @@
 //! `rbuild run`: an image's command in the sandbox.
+//!
+//! What the command changes goes to a layer that is thrown away. The standard streams are the
+//! caller's own, signals are passed on, and the exit code of the command becomes that of rbuild.
+
+mod image;
+mod step;
 
 use std::process::ExitCode;
 
+use graph::op::NetworkMode;
 use oci::{Platform, Reference};
 
 use crate::args::GlobalArgs;
 use crate::args::values::{self, KeyValue};
 use crate::environment::Environment;
 use crate::ui::report::Failure;
+use crate::{interrupt, setup};
 
 /// Options of `rbuild run`
 #[derive(Debug, clap::Args)]
@@ -22,9 +30,14 @@ pub(crate) struct RunArgs {
           value_parser = values::key_value)]
     pub(crate) env: Vec<KeyValue>,
 
-    /// Run this program in place of the image's entrypoint
+    /// Run this program in place of the image's entrypoint, without the image's own arguments
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
+
+    /// Network that the command sees: default, none or host
+    #[arg(long, value_name = "MODE", default_value = "default", hide_default_value = true,
+          value_parser = values::network)]
+    pub(crate) network: NetworkMode,
 
     /// Image from the local store, else from its registry
     #[arg(value_name = "IMAGE", value_parser = values::image)]
@@ -39,12 +52,31 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<String>,
 }
 
-/// Runs the image's command; its exit code becomes ours.
+/// Runs the image's command.
 pub(crate) fn run(
     args: RunArgs,
     global: &GlobalArgs,
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
-    let _ = (args, global, environment);
-    Err(Failure::usage("not yet"))
+    let wanted = match (&args.platform, &environment.default_platform) {
+        (Some(platform), _) => Some(platform.clone()),
+        (None, Some(default)) => {
+            let platform = values::platform(default);
+            Some(platform.map_err(|error| Failure::of_usage(&error, None))?)
+        }
+        (None, None) => None,
+    };
+    let root = setup::store_root(global, environment)?;
+    let client = setup::client(environment)?;
+    setup::enter_namespaces()?;
+    let store = setup::open_store(&root)?;
+    let (image, lowers) = interrupt::run(async {
+        let image = image::find(&store, &client, &args.image, wanted.as_ref()).await?;
+        let lowers = image::unpack(&store, &client, &image).await?;
+        Ok((image, lowers))
+    })?;
+    let status = step::run(&store, &image, lowers, &args)?;
+    Ok(ExitCode::from(
+        u8::try_from(status.code()).unwrap_or(u8::MAX),
+    ))
 }

@@ -208,7 +208,26 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         }
         source = cause.source();
     }
-    text
+    without_os_numbers(&text)
+}
+
+/// The standard library appends ` (os error 28)` to what the kernel says. The words say it already.
+fn without_os_numbers(text: &str) -> String {
+    const OPENING: &str = " (os error ";
+    let mut parts = text.split(OPENING);
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|digit| digit.is_ascii_digit()) => {
+                clean += rest;
+            }
+            Some(_) | None => {
+                clean += OPENING;
+                clean += part;
+            }
+        }
+    }
+    clean
 }
 
 /// Takes terminal orders out of a text and leaves it its lines.

@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use solver::LocalContext;
 
 use super::options::Options;
-use crate::args::{is_dash, values};
+use crate::args::{self, is_dash, values};
 use crate::ui::report::Failure;
 
 /// More than any Dockerfile or ignore file holds; an upper bound for what is read into memory.
@@ -67,6 +67,10 @@ enum ContextError {
 impl ContextError {
     fn help(&self) -> Option<String> {
         let help = match self {
+            Self::NotFound { path } => {
+                let command = args::command_like(path.to_str()?)?;
+                return Some(format!("did you mean the command `{command}`?"));
+            }
             Self::NotYet { .. } => "fetch it, and give the directory",
             Self::Terminal => "redirect it: rbuild - < Dockerfile",
             Self::Ambiguous => "drop -f, or give a directory in place of `-`",
@@ -75,8 +79,7 @@ impl ContextError {
             Self::Dockerfile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "name the file with -f; without it, it is PATH/Dockerfile"
             }
-            Self::NotFound { .. }
-            | Self::NotDirectory { .. }
+            Self::NotDirectory { .. }
             | Self::Dockerfile { .. }
             | Self::Ignore { .. }
             | Self::Pattern { .. } => return None,
@@ -323,10 +326,12 @@ fn escapes(error: &io::Error) -> bool {
 
 /// The same error in the reference's words where it has some.
 fn plain(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::NotFound => io::Error::other("no such file or directory"),
-        _ if escapes(&error) => io::Error::other("leads out of its directory"),
-        _ => error,
+    if error.kind() == io::ErrorKind::NotFound {
+        io::Error::new(io::ErrorKind::NotFound, "no such file or directory")
+    } else if escapes(&error) {
+        io::Error::other("leads out of its directory")
+    } else {
+        error
     }
 }
 

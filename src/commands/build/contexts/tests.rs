@@ -1,1 +1,187 @@
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
 
+use super::*;
+use crate::args::{Cli, Command};
+use crate::environment::Environment;
+use crate::ui::report::Paint;
+
+/// Reads the contexts of `rbuild WORDS…`, of which each `@` stands for the directory.
+fn read(directory: &Path, words: &str) -> Result<Contexts, String> {
+    let words = words.replace('@', &directory.display().to_string());
+    let words = std::iter::once("rbuild").chain(words.split(' '));
+    let cli = Cli::read(words.map(OsString::from));
+    let Ok(Command::Build(args)) = cli.map(|cli| cli.command) else {
+        panic!("no build");
+    };
+    let options = Options::read(*args, &Environment::default()).unwrap();
+    let contexts = Contexts::read(&options).map_err(|failure| failure.render(Paint::Plain));
+    contexts.map_err(|text| text.replace(&directory.display().to_string(), "@"))
+}
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn text(directory: &Path, words: &str) -> String {
+    let contexts = read(directory, words).unwrap_or_else(|text| panic!("{words}: {text}"));
+    format!(
+        "{}: {}",
+        contexts.dockerfile.name(),
+        contexts.dockerfile.text()
+    )
+}
+
+#[test]
+fn the_dockerfile_is_in_the_context_in_upper_or_lower_case() {
+    let both = folder(&[("Dockerfile", "upper"), ("dockerfile", "lower")]);
+    assert_eq!(text(both.path(), "@"), "Dockerfile: upper");
+    let lower = folder(&[("dockerfile", "lower"), ("sub/dockerfile", "sub")]);
+    assert_eq!(text(lower.path(), "@"), "dockerfile: lower");
+    assert_eq!(
+        text(lower.path(), "-f @/sub/Dockerfile @"),
+        "dockerfile: sub"
+    );
+    assert!(read(lower.path(), "-f @/DOCKERFILE @").is_err());
+}
+
+#[test]
+fn c11_a_named_file_is_not_looked_for_in_the_context() {
+    let files = folder(&[("ctx/x", ""), ("other/My.Dockerfile", "outside")]);
+    assert_eq!(
+        text(files.path(), "-f @/other/My.Dockerfile @/ctx"),
+        "My.Dockerfile: outside"
+    );
+    insta::assert_snapshot!(read(files.path(), "-f My.Dockerfile @/ctx").unwrap_err(), @r"
+    ERROR: failed to build: failed to solve: failed to read dockerfile: open My.Dockerfile: no such file or directory
+    help: name the file with -f; without it, it is PATH/Dockerfile
+    ");
+    insta::assert_snapshot!(read(files.path(), "@/ctx").unwrap_err(), @r"
+    ERROR: failed to build: failed to solve: failed to read dockerfile: open Dockerfile: no such file or directory
+    help: name the file with -f; without it, it is PATH/Dockerfile
+    ");
+}
+
+#[test]
+fn a_context_has_to_be_a_directory() {
+    let files = folder(&[("file", "")]);
+    insta::assert_snapshot!(read(files.path(), "@/none").unwrap_err(), @r#"ERROR: unable to prepare context: path "@/none" not found"#);
+    insta::assert_snapshot!(read(files.path(), "@/file").unwrap_err(), @r#"ERROR: unable to prepare context: "@/file" is not a directory"#);
+    insta::assert_snapshot!(read(files.path(), "imags").unwrap_err(), @r#"
+    ERROR: unable to prepare context: path "imags" not found
+    help: did you mean the command `images`?
+    "#);
+    insta::assert_snapshot!(read(files.path(), "https://example.com/a.git#main").unwrap_err(), @r"
+    ERROR: unable to prepare context: a git repository is not supported yet
+    help: fetch it, and give the directory
+    ");
+    insta::assert_snapshot!(read(files.path(), "-f - -").unwrap_err(), @r"
+    ERROR: can't use stdin for both build context and dockerfile
+    help: give a directory in place of one of the two `-`
+    ");
+    insta::assert_snapshot!(read(files.path(), "-f x -").unwrap_err(), @r"
+    ERROR: ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles
+    help: drop -f, or give a directory in place of `-`
+    ");
+}
+
+#[test]
+fn the_ignore_file_of_the_dockerfile_replaces_that_of_the_context() {
+    let files = folder(&[
+        ("Dockerfile", ""),
+        (".dockerignore", "a\n"),
+        ("b.Dockerfile", ""),
+        ("b.Dockerfile.dockerignore", "b\n"),
+        ("named/.dockerignore", "c\n"),
+    ]);
+    let ignores = |words: &str, path: &str| {
+        let directories = read(files.path(), words)
+            .unwrap()
+            .into_directories(files.path());
+        let name = match words.contains("--build-context") {
+            true => ContextName::Named("n".to_owned()),
+            false => ContextName::Main,
+        };
+        directories[&name].ignored.is_match(path)
+    };
+    assert!(ignores("@", "a") && !ignores("@", "b"));
+    let own = "-f @/b.Dockerfile @";
+    assert!(ignores(own, "b") && !ignores(own, "a"));
+    let named = "--build-context n=@/named @";
+    assert!(ignores(named, "c") && !ignores(named, "a"));
+}
+
+#[test]
+fn u21_files_that_lead_out_of_the_context_are_refused() {
+    let secret = folder(&[("secret", "FROM hidden")]);
+    let target = secret.path().join("secret");
+    for name in ["Dockerfile", ".dockerignore", "Dockerfile.dockerignore"] {
+        for link in [
+            target.clone(),
+            Path::new("../..").join(target.strip_prefix("/").unwrap()),
+        ] {
+            let files = folder(&[("Dockerfile", "FROM scratch")]);
+            let place = files.path().join(name);
+            if place.exists() {
+                fs::remove_file(&place).unwrap();
+            }
+            symlink(link, place).unwrap();
+            for words in ["@", "-f @/Dockerfile @"] {
+                let said = read(files.path(), words).unwrap_err();
+                assert!(said.contains("leads out of"), "{name}: {said}");
+                let path = secret.path().display().to_string();
+                assert!(
+                    !said.contains(&path) && !said.contains("hidden"),
+                    "{name}: {said}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn links_within_the_context_serve() {
+    let files = folder(&[("real/Dockerfile", "linked"), ("real/ignore", "x")]);
+    symlink("real/Dockerfile", files.path().join("Dockerfile")).unwrap();
+    symlink("real/ignore", files.path().join(".dockerignore")).unwrap();
+    assert_eq!(text(files.path(), "@"), "Dockerfile: linked");
+}
+
+#[test]
+fn what_is_no_plain_file_is_refused_at_once() {
+    let files = folder(&[("x", "")]);
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        files.path().join("Dockerfile"),
+        rustix::fs::FileType::Fifo,
+        Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    insta::assert_snapshot!(read(files.path(), "@").unwrap_err(), @r"ERROR: failed to build: failed to solve: failed to read dockerfile: open Dockerfile: not a regular file");
+}
+
+#[test]
+fn c13_archives_on_standard_input_are_told_from_text() {
+    let mut tar = vec![0; 512];
+    tar[257..262].copy_from_slice(b"ustar");
+    for start in [
+        &tar[..],
+        b"\x1f\x8b\x08",
+        b"BZh9",
+        b"\xfd7zXZ\0",
+        b"\x28\xb5\x2f\xfd",
+    ] {
+        assert!(is_archive(start));
+    }
+    for start in [&b""[..], b"FROM alpine\n", &[b' '; 512]] {
+        assert!(!is_archive(start));
+    }
+}

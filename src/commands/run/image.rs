@@ -1,0 +1,109 @@
+//! The image to run: from the local store, else from its registry.
+
+use std::path::PathBuf;
+
+use exporter::local_store::{self, LoadError};
+use futures_util::future::try_join_all;
+use oci::{BaseLayer, ImageConfig, ImageSource, LayoutImage, Platform, Reference};
+use registry::Client;
+use store::{Snapshot, Store};
+
+use crate::interrupt::blocking;
+use crate::ui::report::Failure;
+
+/// What has to be known of an image to run it.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) platform: Platform,
+    pub(super) config: ImageConfig,
+    pub(super) layers: Vec<BaseLayer>,
+}
+
+/// An image that is not for the platform that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("image {image} is for {found}, not for {wanted}")]
+struct WrongPlatform {
+    image: String,
+    found: Platform,
+    wanted: Platform,
+}
+
+/// Finds an image; its layers may not be in the store yet.
+pub(super) async fn find(
+    store: &Store,
+    client: &Client,
+    name: &Reference,
+    wanted: Option<&Platform>,
+) -> Result<Image, Failure> {
+    let stored = {
+        let (store, name, wanted) = (store.clone(), name.clone(), wanted.cloned());
+        blocking(move || local_store::load(&store, &name, wanted.as_ref())).await
+    };
+    match stored {
+        Ok(image) => {
+            let source = ImageSource::Layout {
+                directory: store.root().to_owned(),
+                image: LayoutImage::Digest(image.listed.digest),
+            };
+            let layers = image.layers.into_iter().map(|layer| BaseLayer {
+                descriptor: layer.descriptor,
+                diff_id: layer.diff_id,
+                source: source.clone(),
+            });
+            Ok(Image {
+                platform: image.platform,
+                layers: layers.collect(),
+                config: image.config.into_value(),
+            })
+        }
+        Err(LoadError::Missing { .. }) => fetch(client, name, wanted).await,
+        Err(error) => Err(Failure::new(&error, error.help())),
+    }
+}
+
+async fn fetch(
+    client: &Client,
+    name: &Reference,
+    wanted: Option<&Platform>,
+) -> Result<Image, Failure> {
+    let source = ImageSource::Registry(name.clone());
+    let platform = wanted.cloned().unwrap_or_else(Platform::native);
+    let found = client.resolve(&source, &platform).await;
+    let found = found.map_err(|error| Failure::new(&error, error.help()))?;
+    if let Some(wanted) = wanted
+        && !found.platform.satisfies(wanted)
+    {
+        let error = WrongPlatform {
+            image: name.familiar(),
+            found: found.platform,
+            wanted: wanted.clone(),
+        };
+        return Err(Failure::new(&error, None));
+    }
+    Ok(Image {
+        platform: found.platform,
+        layers: found.image.layers,
+        config: found.image.config.into_value(),
+    })
+}
+
+/// Fetches and unpacks the layers, all at once; returns their directories, topmost first.
+pub(super) async fn unpack(
+    store: &Store,
+    client: &Client,
+    image: &Image,
+) -> Result<Vec<PathBuf>, Failure> {
+    let unpacked = image.layers.iter().map(async |layer| {
+        solver::source::fetch(store, client, layer, |_, _| {})
+            .await
+            .map_err(|error| Failure::new(&error, error.help()))?;
+        let (store, layer) = (store.clone(), layer.clone());
+        let id = blocking(move || store.layers().unpack(&layer)).await;
+        id.map_err(|error| Failure::new(&error, None))
+    });
+    let snapshot = Snapshot {
+        layers: try_join_all(unpacked).await?,
+    };
+    let directories = snapshot.lower_dirs(&store.layers());
+    directories.map_err(|error| Failure::new(&error, error.help()))
+}

@@ -1,0 +1,234 @@
+//! The process: what it is told, and how long it lives.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use graph::op::NetworkMode;
+use oci::RunConfig;
+use sandbox::{Architecture, Emulation, Network, RootFs, Stdio, StepSpec, StepStatus};
+use store::Store;
+
+use super::RunArgs;
+use super::image::Image;
+use crate::interrupt;
+use crate::ui::report::Failure;
+
+/// What the sandbox looks for programs in where the image does not say.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+const HOSTNAME: &str = "rbuild";
+
+const SHM_SIZE_BYTES: u64 = 64 << 20;
+
+/// Why an image's command cannot be run.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error("image {image} has neither an entrypoint nor a command")]
+    NoCommand { image: String },
+    #[error("programs for {platform} cannot run on Linux")]
+    Platform { platform: oci::Platform },
+    #[error("{what}: {source}")]
+    Io {
+        what: &'static str,
+        source: io::Error,
+    },
+}
+
+impl RunError {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::NoCommand { image } => {
+                Some(format!("name a program: rbuild run {image} PROGRAM [ARG…]"))
+            }
+            Self::Platform { .. } | Self::Io { .. } => None,
+        }
+    }
+}
+
+/// Runs the command on `lowers` until it ends.
+pub(super) fn run(
+    store: &Store,
+    image: &Image,
+    lowers: Vec<PathBuf>,
+    args: &RunArgs,
+) -> Result<StepStatus, Failure> {
+    let failure = |error: RunError| Failure::new(&error, error.help());
+    let argv = command_line(&image.config.config, args).map_err(failure)?;
+    let architecture = architecture(image).map_err(failure)?;
+    let _emulation = Emulation::prepare(&[architecture], &BTreeMap::new())
+        .map_err(|error| Failure::new(&error, error.help()))?;
+    // Never published, so it vanishes with what the command changed.
+    let draft = store.layers().draft();
+    let draft = draft.map_err(|error| Failure::new(&error, error.help()))?;
+    let root = RootFs {
+        lowers,
+        upper: draft.fs().to_owned(),
+        work: draft.work().to_owned(),
+    };
+    let spec = spec(&image.config.config, args, argv, root)?;
+    let stdio = stdio().map_err(failure)?;
+    let step = sandbox::spawn(&spec, stdio);
+    let step = step.map_err(|error| Failure::new(&error, error.help()))?;
+    let status = interrupt::pass_on(step)?;
+    status.map_err(|error| Failure::new(&error, error.help()))
+}
+
+/// The image's command line, with what the user puts in its place.
+fn command_line(config: &RunConfig, args: &RunArgs) -> Result<Vec<String>, RunError> {
+    let entrypoint = match &args.entrypoint {
+        Some(program) => vec![program.clone()],
+        None => config.entrypoint.clone(),
+    };
+    let rest = match (args.command.is_empty(), &args.entrypoint) {
+        (false, _) => args.command.clone(),
+        (true, Some(_)) => Vec::new(),
+        (true, None) => config.cmd.clone(),
+    };
+    let argv: Vec<String> = entrypoint.into_iter().chain(rest).collect();
+    match argv.is_empty() {
+        false => Ok(argv),
+        true => Err(RunError::NoCommand {
+            image: args.image.familiar(),
+        }),
+    }
+}
+
+fn architecture(image: &Image) -> Result<Architecture, RunError> {
+    let platform = &image.platform;
+    let known = platform.architecture.parse::<Architecture>().ok();
+    known
+        .filter(|_| platform.os == "linux")
+        .ok_or_else(|| RunError::Platform {
+            platform: platform.clone(),
+        })
+}
+
+fn spec(
+    config: &RunConfig,
+    args: &RunArgs,
+    argv: Vec<String>,
+    root: RootFs,
+) -> Result<StepSpec, Failure> {
+    let network = match args.network {
+        NetworkMode::Default | NetworkMode::Host => Network::Host,
+        NetworkMode::None => Network::None,
+    };
+    let hosts = sandbox::network::hosts(HOSTNAME, &[]);
+    let resolv_conf = sandbox::network::resolv_conf(network).map_err(|source| RunError::Io {
+        what: "reading the host's resolv.conf",
+        source,
+    });
+    Ok(StepSpec {
+        root,
+        mounts: Vec::new(),
+        argv,
+        env: variables(config, args),
+        cwd: match config.working_dir.as_str() {
+            "" => PathBuf::from("/"),
+            directory => PathBuf::from(directory),
+        },
+        user: config.user.clone(),
+        hostname: HOSTNAME.to_owned(),
+        hosts: hosts.map_err(|error| Failure::new(&error, None))?,
+        resolv_conf: resolv_conf.map_err(|error| Failure::new(&error, None))?,
+        network,
+        shm_size_bytes: SHM_SIZE_BYTES,
+        limits: Vec::new(),
+    })
+}
+
+/// The image's variables, then the user's; a later definition replaces an earlier one.
+fn variables(config: &RunConfig, args: &RunArgs) -> Vec<(String, String)> {
+    let mut variables = vec![("PATH".to_owned(), PATH.to_owned())];
+    let mut set = |name: &str, value: String| {
+        variables.retain(|(known, _)| known != name);
+        variables.push((name.to_owned(), value));
+    };
+    for variable in &config.env {
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        set(name, value.to_owned());
+    }
+    for variable in &args.env {
+        let own = || std::env::var_os(&variable.key).map(|own| own.to_string_lossy().into_owned());
+        if let Some(value) = variable.value.clone().or_else(own) {
+            set(&variable.key, value);
+        }
+    }
+    variables
+}
+
+fn stdio() -> Result<Stdio, RunError> {
+    let own = |stream: &dyn AsFd| -> Result<OwnedFd, RunError> {
+        let copy = stream.as_fd().try_clone_to_owned();
+        copy.map_err(|source| RunError::Io {
+            what: "the standard streams",
+            source,
+        })
+    };
+    Ok(Stdio {
+        stdin: Some(own(&io::stdin())?),
+        stdout: own(&io::stdout())?,
+        stderr: own(&io::stderr())?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(entrypoint: Option<&str>, command: &[&str], env: &[(&str, &str)]) -> RunArgs {
+        RunArgs {
+            platform: None,
+            env: env
+                .iter()
+                .map(|(key, value)| crate::args::values::KeyValue {
+                    key: (*key).to_owned(),
+                    value: Some((*value).to_owned()),
+                })
+                .collect(),
+            entrypoint: entrypoint.map(str::to_owned),
+            network: NetworkMode::Default,
+            image: "hello".parse().unwrap(),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+        }
+    }
+
+    fn config(entrypoint: &[&str], cmd: &[&str]) -> RunConfig {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        RunConfig {
+            entrypoint: words(entrypoint),
+            cmd: words(cmd),
+            ..RunConfig::default()
+        }
+    }
+
+    #[test]
+    fn words_of_the_user_replace_those_of_the_image() {
+        let image = config(&["/entry"], &["a", "b"]);
+        for (entrypoint, command, expected) in [
+            (None, &[][..], &["/entry", "a", "b"][..]),
+            (None, &["c"], &["/entry", "c"]),
+            (Some("/sh"), &[], &["/sh"]),
+            (Some("/sh"), &["-c", "true"], &["/sh", "-c", "true"]),
+        ] {
+            let argv = command_line(&image, &args(entrypoint, command, &[])).unwrap();
+            assert_eq!(argv, expected);
+        }
+        let nothing = command_line(&config(&[], &[]), &args(None, &[], &[]));
+        insta::assert_snapshot!(nothing.unwrap_err(), @r"image hello:latest has neither an entrypoint nor a command");
+    }
+
+    #[test]
+    fn later_variables_replace_earlier_ones() {
+        let mut image = config(&[], &[]);
+        image.env = vec!["A=1".into(), "PATH=/bin".into(), "B=2".into()];
+        let variables = variables(&image, &args(None, &[], &[("A", "3")]));
+        let expected = [("PATH", "/bin"), ("B", "2"), ("A", "3")];
+        assert_eq!(
+            variables,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
+}
