@@ -67,6 +67,8 @@ fn definition(platforms: &[&str], args: &BTreeMap<String, String>) -> Definition
         labels: BTreeMap::new(),
         contexts: BTreeMap::new(),
         network: NetworkMode::Default,
+        entitlements: Default::default(),
+        provisions: Default::default(),
         source_date_epoch: None,
     }
 }

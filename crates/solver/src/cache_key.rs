@@ -4,7 +4,7 @@
 //! it reads, never the way that content came about. So a base that was pulled again, a stage that
 //! ran again to the same files or a context that was only touched do not run anything again.
 
-use graph::op::{CopyOp, MakeDirectoryOp, Mount, MountKind, RunOp};
+use graph::op::{CopyOp, MakeDirectoryOp, Mount, MountKind, Provisions, RunOp};
 use oci::{Digest, Hasher};
 use serde::Serialize;
 
@@ -36,8 +36,17 @@ impl CacheKey {
             hostname,
             mounts,
             script,
+            provisions,
             platform,
         } = op;
+        let Provisions {
+            hosts,
+            shm_size_bytes,
+            limits,
+        } = provisions;
+        // An address may be another one on every machine and in every network; whoever adds a host
+        // says with its name what it is for.
+        let hosts: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
         let mut key = KeyHasher::new("run");
         key.feed("root", &root.identity());
         key.feed("argv", argv);
@@ -52,6 +61,9 @@ impl CacheKey {
         }
         key.feed("sources", &sources);
         key.feed("script", script);
+        key.feed("hosts", &hosts);
+        key.feed("shm size", shm_size_bytes);
+        key.feed("limits", limits);
         key.feed("platform", platform);
         key.finish()
     }

@@ -246,6 +246,8 @@ fn definition(args: BuildArgs, environment: &Environment) -> Result<Definition, 
             .map(|arg| Ok((arg.name.clone(), named_context(arg.name, arg.context)?)))
             .collect::<Result<BTreeMap<_, _>, OptionError>>()?,
         network: args.network,
+        entitlements: Default::default(),
+        provisions: Default::default(),
         source_date_epoch: epoch
             .map(values::epoch)
             .transpose()

@@ -8,7 +8,7 @@ use super::mount::Mounts;
 use crate::error::{LowerError, LowerErrorKind, Unsupported};
 use crate::history;
 use crate::name;
-use crate::op::{NetworkMode, Op, RunOp, Script, SecurityMode};
+use crate::op::{Entitlement, NetworkMode, Op, RunOp, Script, SecurityMode};
 use crate::scope;
 
 const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
@@ -24,6 +24,7 @@ impl StageLowering<'_, '_> {
         let line = history::run(&argv, &self.state.scope);
         let build = self.target.build;
         let hostname = build.args.get("BUILDKIT_SANDBOX_HOSTNAME");
+        self.check_entitlements(site, run)?;
         let network = run.flags.network.map(|network| network.value);
         let security = run.flags.security.map(|security| security.value);
         let Mounts {
@@ -50,6 +51,7 @@ impl StageLowering<'_, '_> {
             hostname: hostname.map_or(DEFAULT_HOSTNAME, String::as_str).to_owned(),
             mounts,
             script,
+            provisions: build.definition.provisions.clone(),
             platform: self.state.platform.clone(),
         };
         let more = match &run.command {
@@ -61,6 +63,25 @@ impl StageLowering<'_, '_> {
         self.step(site, Op::Run(op), &secret_variables, &more);
         self.note(line);
         Ok(())
+    }
+
+    /// Refuses what the user has not allowed. `--network` of the command line is allowed by itself.
+    fn check_entitlements(&self, site: &Site<'_>, run: &Run) -> Result<(), LowerError> {
+        let flags = &run.flags;
+        let host = flags
+            .network
+            .filter(|flag| flag.value == ast::NetworkMode::Host)
+            .map(|flag| (flag.span, Entitlement::NetworkHost));
+        let insecure = flags
+            .security
+            .filter(|flag| flag.value == ast::SecurityMode::Insecure)
+            .map(|flag| (flag.span, Entitlement::SecurityInsecure));
+        let allowed = &self.target.build.definition.entitlements;
+        let mut wanted = [host, insecure].into_iter().flatten();
+        match wanted.find(|(_, entitlement)| !allowed.contains(entitlement)) {
+            None => Ok(()),
+            Some((span, wanted)) => Err(site.error(span, LowerErrorKind::NotAllowed { wanted })),
+        }
     }
 
     /// Returns the command line and, for a heredoc that names its interpreter, the program to put

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use graph::op::NetworkMode;
+use graph::op::{Entitlement, NetworkMode};
 use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::{ImageSource, LayoutImage};
 
@@ -16,6 +16,8 @@ pub(crate) fn read(text: &str) -> Definition {
         labels: BTreeMap::new(),
         contexts: BTreeMap::new(),
         network: NetworkMode::Default,
+        entitlements: Default::default(),
+        provisions: Default::default(),
         source_date_epoch: None,
     };
     for line in text.lines() {
@@ -44,6 +46,11 @@ pub(crate) fn read(text: &str) -> Definition {
                     "host" => NetworkMode::Host,
                     _ => NetworkMode::Default,
                 }
+            }
+            "--allow" => {
+                let every = [Entitlement::NetworkHost, Entitlement::SecurityInsecure];
+                let named = every.into_iter().filter(|it| it.to_string() == value);
+                definition.entitlements.extend(named);
             }
             "--epoch" => definition.source_date_epoch = Some(value.parse().unwrap()),
             other => panic!("unknown option {other}"),
