@@ -35,27 +35,28 @@ as_root() {
 }
 
 # Debian starts a daemon as soon as its package is there; nobody asked for a registry on port 5000.
-install_missing() {
-    local policy=/usr/sbin/policy-rc.d made_policy=
-    if [ ! -e $policy ]; then
-        made_policy=yes
-        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy > /dev/null
-        as_root chmod +x $policy
-    fi
-    local status=0
-    if ! as_root apt-get -q update; then
-        echo "setup.sh: not all package lists could be read; trying with those that are there" >&2
-    fi
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get -q install --yes --no-install-recommends "${missing[@]}" || status=$?
-    [ -z "$made_policy" ] || as_root rm $policy
-    if [[ " ${missing[*]} " == *" docker-registry "* && -d /run/systemd/system ]]; then
-        as_root systemctl disable --quiet docker-registry
-    fi
-    return $status
+no_daemons=/usr/sbin/policy-rc.d
+forbid_daemons() {
+    [ ! -e $no_daemons ] || return 0
+    trap 'as_root rm -f $no_daemons' EXIT
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $no_daemons > /dev/null
+    as_root chmod +x $no_daemons
 }
 
 if [ ${#missing[@]} -gt 0 ]; then
     echo "setup.sh: installing ${missing[*]}" >&2
-    install_missing
+    forbid_daemons
+    if ! as_root apt-get -q update; then
+        echo "setup.sh: not all package lists could be read; trying with those that are there" >&2
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q install --yes --no-install-recommends "${missing[@]}"
+    if [[ " ${missing[*]} " == *" docker-registry "* && -d /run/systemd/system ]]; then
+        as_root systemctl disable --quiet docker-registry
+    fi
+fi
+
+# Root runs tests and demo as an ordinary user; everybody else is one.
+if [ "$(id -u)" = 0 ]; then
+    sh "$scripts/../crates/testkit/setup-users.sh"
 fi

@@ -208,8 +208,8 @@ impl Drop for Workspace<'_> {
         let path = directory.keep();
         if fs::remove_dir_all(&path).is_err() {
             // What belongs to subordinate ids, only their namespace can remove.
-            let mut remove = Command::new("buildah");
-            remove.args(["unshare", "rm", "-rf"]).arg(&path);
+            let mut remove = Command::new("unshare");
+            remove.args(["--map-root-user", "--map-auto", "rm", "-rf", "--"]).arg(&path);
             if let Err(error) = peer::run(&mut remove) {
                 eprintln!("{} stays behind: {error:#}", path.display());
             }

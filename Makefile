@@ -1,0 +1,47 @@
+# rbuild: `make` lists what can be made.
+
+BASES := target/bases
+FUZZ_SECONDS := 60
+
+.PHONY: help build check test e2e demo bless fuzz doc setup
+
+help:
+	@echo 'make demo    show what rbuild does: installs what is missing, builds, pushes, runs'
+	@echo 'make test    install what is missing, then check and test everything'
+	@echo 'make build   target/release/rbuild'
+	@echo 'make check   formatting, lints, documentation'
+	@echo 'make e2e     the end-to-end tests alone; E2E=words chooses among them'
+	@echo 'make bless   have the cases of testdata/build expect what comes of them now'
+	@echo 'make fuzz    each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)); needs a nightly compiler and g++'
+	@echo 'make doc     the documents of the crates, in target/doc'
+
+setup:
+	@scripts/setup.sh
+
+build:
+	cargo build --release --locked
+
+check:
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+
+test: setup check
+	@scripts/make-bases.sh $(BASES)
+	@scripts/test.sh
+
+e2e: setup
+	cargo test --locked --test e2e -- $(E2E)
+
+demo: setup build
+	@scripts/demo.sh target/release/rbuild $(BASES)
+
+bless: setup
+	RBUILD_BLESS=1 cargo test --locked --test e2e -- cases
+	git diff --stat testdata/build
+
+fuzz:
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+doc:
+	cargo doc --workspace --no-deps --locked
