@@ -73,7 +73,9 @@ fn named(
     Some(match context {
         NamedContext::Empty => Content::Empty,
         NamedContext::Image(source) => image(name, source.clone(), platform),
-        NamedContext::Directory(_) => Content::Directory(key.clone()),
+        NamedContext::Directory(_) | NamedContext::Git(_) | NamedContext::Download(_) => {
+            Content::Directory(key.clone())
+        }
     })
 }
 

@@ -9,7 +9,7 @@ use oci::Platform;
 use oci::platform::PlatformError;
 use oci::reference::ReferenceError;
 
-use crate::op::Entitlement;
+use crate::git::GitUrlError;
 pub use crate::port::PortError;
 
 /// Why a Dockerfile that parses cannot be built, and the bytes of it that are to blame.
@@ -219,18 +219,23 @@ pub enum LowerErrorKind {
         /// The value, expanded.
         checksum: String,
     },
-    /// A step asks for something that the user has not allowed.
-    #[error("{wanted} is not allowed")]
-    NotAllowed {
-        /// What it asks for.
-        wanted: Entitlement,
-    },
     /// A URL as source of COPY.
     #[error("source can't be a URL for COPY")]
     UrlInCopy,
     /// A git repository as source of COPY.
     #[error("source can't be a git ref for COPY")]
     GitInCopy,
+    /// The address of a repository that cannot be used.
+    #[error("{}: {source}", quoted(address))]
+    Git {
+        /// The address, expanded, without its password.
+        address: String,
+        /// What is wrong with it.
+        source: GitUrlError,
+    },
+    /// `--keep-git-dir` and the address of the repository disagree.
+    #[error("inconsistent keep-git-dir configuration")]
+    KeepGitDir,
     /// A value of `SOURCE_DATE_EPOCH` that means nothing.
     #[error("invalid SOURCE_DATE_EPOCH: {value}")]
     Epoch {
@@ -263,9 +268,6 @@ pub enum NoUsers {
 /// What is not built yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
-    /// ADD of a git repository.
-    #[error("ADD of a git repository")]
-    AddGit,
     /// `RUN --device`
     #[error("RUN --device")]
     Device,
@@ -321,9 +323,7 @@ impl LowerErrorKind {
             Self::Checksum { .. } => {
                 "write algorithm:hex with sha256, sha384 or sha512, such as sha256:e3b0…"
             }
-            Self::NotAllowed { wanted } => {
-                return Some(format!("allow it with --allow {wanted}"));
-            }
+            Self::KeepGitDir => "drop --keep-git-dir, or keep-git-dir from the address",
             Self::UrlInCopy | Self::GitInCopy => "use ADD",
             Self::Epoch { .. } => "write seconds since 1970",
             Self::ImageName {
@@ -339,6 +339,7 @@ impl LowerErrorKind {
             | Self::EmptyVolume
             | Self::Chmod { .. }
             | Self::ChecksumSources
+            | Self::Git { .. }
             | Self::Unsupported(_) => return None,
         };
         Some(help.to_owned())

@@ -16,6 +16,7 @@ pub mod base;
 mod content;
 pub mod definition;
 pub mod error;
+pub mod git;
 mod history;
 pub mod lint;
 pub mod lower;

@@ -7,6 +7,7 @@ use dockerfile::directive::Escape;
 use dockerfile::expand::Expander;
 use oci::Platform;
 
+use crate::git;
 use crate::scope::Variables;
 
 /// Numbers the steps of a stage.
@@ -88,7 +89,7 @@ fn declared_target(own: &Platform, variables: &Variables) -> Option<Platform> {
 }
 
 /// Returns an instruction for people to read: keyword in capitals, variables replaced by their
-/// values where they have one, secret variables masked.
+/// values where they have one, secret variables and the passwords of addresses masked.
 pub(crate) fn instruction(
     text: &str,
     variables: &Variables,
@@ -102,6 +103,8 @@ pub(crate) fn instruction(
         variables.get(name)
     };
     let text = Expander::new(escape, &lookup).display(text);
+    let words: Vec<String> = text.split(' ').map(git::without_password).collect();
+    let text = words.join(" ");
     match text.split_once(' ') {
         Some((keyword, rest)) => format!("{} {rest}", keyword.to_uppercase()),
         None => text.to_uppercase(),

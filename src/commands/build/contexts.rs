@@ -189,7 +189,10 @@ fn named(options: &Options) -> Result<BTreeMap<ContextName, LocalContext>, Conte
                 };
                 contexts.insert(ContextName::Named(name.clone()), context);
             }
-            NamedContext::Empty | NamedContext::Image(_) => {}
+            NamedContext::Empty
+            | NamedContext::Image(_)
+            | NamedContext::Git(_)
+            | NamedContext::Download(_) => {}
         }
     }
     Ok(contexts)

@@ -5,7 +5,8 @@ use dockerfile::ast::{Add, Copy, CopyFlags, CopySource, Heredoc, Word};
 
 use super::config::first_name;
 use super::instruction::{Site, StageLowering};
-use crate::error::{LowerError, LowerErrorKind, NoUsers, Unsupported};
+use crate::error::{LowerError, LowerErrorKind, NoUsers};
+use crate::git::{self, CheckoutTimes, GitSource, GitUrlError};
 use crate::history;
 use crate::lint::{ContextSource, Verb};
 use crate::op::{ContextName, CopyItem, CopyOp, Op, Placement, Tree, Unpack};
@@ -19,6 +20,7 @@ struct Request<'i> {
     parents: bool,
     unpack: Unpack,
     checksum: Option<String>,
+    keep_git_dir: Option<bool>,
     sources: &'i [CopySource],
     destination: &'i Word,
 }
@@ -46,6 +48,7 @@ impl StageLowering<'_, '_> {
                 parents: copy.parents,
                 unpack: Unpack::Never,
                 checksum: None,
+                keep_git_dir: None,
                 sources: &copy.sources,
                 destination: &copy.destination,
             },
@@ -71,6 +74,7 @@ impl StageLowering<'_, '_> {
                 parents: false,
                 unpack,
                 checksum,
+                keep_git_dir: add.keep_git_dir.map(|keep| keep.value),
                 sources: &add.sources,
                 destination: &add.destination,
             },
@@ -187,7 +191,7 @@ impl StageLowering<'_, '_> {
                 CopySource::Path(word) => {
                     let path = self.expand(site, word)?;
                     items.push(self.item(site, request, word.span, &path)?);
-                    line.push(path);
+                    line.push(git::without_password(&path));
                 }
                 CopySource::Heredoc(heredoc) => inline.push(heredoc),
             }
@@ -230,7 +234,10 @@ impl StageLowering<'_, '_> {
                 return Ok(CopyItem::Url { url, checksum });
             }
             (SourceKind::Url, Verb::Copy) => LowerErrorKind::UrlInCopy,
-            (SourceKind::Git, Verb::Add) => LowerErrorKind::Unsupported(Unsupported::AddGit),
+            (SourceKind::Git, Verb::Add) => match repository(request, path) {
+                Ok(source) => return Ok(CopyItem::Git(source)),
+                Err(kind) => kind,
+            },
             (SourceKind::Git, Verb::Copy) => LowerErrorKind::GitInCopy,
         };
         Err(site.error(span, refused))
@@ -293,35 +300,45 @@ fn is_checksum(checksum: &str) -> bool {
     hex.len() == digits && hex.bytes().all(is_hex)
 }
 
-/// Tells URLs and git repositories from paths (§13.11, §13.12).
-fn source_kind(source: &str) -> SourceKind {
-    if source.starts_with("git://") || source.starts_with("ssh://") || is_scp(source) {
-        return SourceKind::Git;
+/// Reads the address of a repository, and what the flags say besides.
+fn repository(request: &Request<'_>, address: &str) -> Result<GitSource, LowerErrorKind> {
+    let refused = |source| LowerErrorKind::Git {
+        address: git::without_password(address),
+        source,
+    };
+    let mut source = GitSource::parse(address).map_err(refused)?;
+    match (source.keep_git_dir, request.keep_git_dir) {
+        (Some(one), Some(other)) if one != other => return Err(LowerErrorKind::KeepGitDir),
+        (one, other) => source.keep_git_dir = Some(one.or(other).unwrap_or(false)),
     }
-    if !source.starts_with("http://") && !source.starts_with("https://") {
-        return SourceKind::Path;
+    match (&source.checksum, &request.checksum) {
+        (Some(one), Some(other)) if one != other => {
+            return Err(refused(GitUrlError::Conflict {
+                what: "checksum",
+                one: other.clone(),
+                other: one.clone(),
+            }));
+        }
+        (None, Some(checksum)) if !git::is_commit_prefix(checksum) => {
+            return Err(refused(GitUrlError::Part { part: "checksum" }));
+        }
+        (None, Some(checksum)) => source.checksum = Some(checksum.clone()),
+        (_, _) => {}
     }
-    let repository = source.split(['#', '?']).next().unwrap_or(source);
-    if repository.ends_with(".git") {
-        SourceKind::Git
-    } else {
-        SourceKind::Url
-    }
+    // A quirk of the reference: ADD reads `mtime` and does nothing about it.
+    source.times = CheckoutTimes::Checkout;
+    Ok(source)
 }
 
-/// `git@host:path`
-fn is_scp(source: &str) -> bool {
-    let Some((login, _)) = source.split_once(':') else {
-        return false;
-    };
-    let Some((user, host)) = login.split_once('@') else {
-        return false;
-    };
-    let is_word = |text: &str, others: &[u8]| {
-        let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
-        !text.is_empty() && text.bytes().all(is_legal)
-    };
-    is_word(user, b"-_") && is_word(host, b"-.")
+/// Tells URLs and git repositories from paths (§13.11, §13.12).
+fn source_kind(source: &str) -> SourceKind {
+    if GitSource::is_address(source) {
+        SourceKind::Git
+    } else if source.starts_with("http://") || source.starts_with("https://") {
+        SourceKind::Url
+    } else {
+        SourceKind::Path
+    }
 }
 
 #[cfg(test)]

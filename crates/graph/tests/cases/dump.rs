@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use dockerfile::Source;
 use graph::op::{
-    Access, CopyItem, CopyOp, MakeDirectoryOp, Mount, MountKind, NetworkMode, Op, Placement,
-    Provisions, RunOp, SecurityMode, Tree, Unpack,
+    Access, CopyItem, CopyOp, MakeDirectoryOp, Mount, MountKind, NetworkMode, Op, Placement, RunOp,
+    SecurityMode, Tree, Unpack,
 };
 use graph::{
     Bases, Definition, Graph, LayerEffect, LowerError, Lowering, TargetImage, Vertex, VertexId,
@@ -161,7 +161,6 @@ fn run(field: &mut dyn FnMut(&str, String), numbers: &Numbers, run: &RunOp) {
         hostname,
         mounts,
         script,
-        provisions,
         platform,
     } = run;
     field("run", format!("{argv:?} on {}", numbers.root(*root)));
@@ -189,9 +188,6 @@ fn run(field: &mut dyn FnMut(&str, String), numbers: &Numbers, run: &RunOp) {
     }
     if let Some(script) = script {
         field("script", format!("{} {:?}", script.name, script.content));
-    }
-    if *provisions != Provisions::default() {
-        field("provisions", format!("{provisions:?}"));
     }
     if platform.to_string() != "linux/amd64" {
         field("platform", platform.to_string());
@@ -277,6 +273,7 @@ fn copy(field: &mut dyn FnMut(&str, String), numbers: &Numbers, copy: &CopyOp) {
             }
             CopyItem::Inline { name, content } => field("inline", format!("{name} {content:?}")),
             CopyItem::Url { url, checksum } => field("url", format!("{url} {checksum:?}")),
+            CopyItem::Git(source) => field("git", format!("{source:?}")),
         }
     }
     let mut flags = Vec::new();

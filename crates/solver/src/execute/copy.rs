@@ -213,6 +213,9 @@ impl Execution {
             CopyItem::Url { .. } => Err(SolveErrorKind::Unsupported {
                 what: "ADD of a URL",
             }),
+            CopyItem::Git(_) => Err(SolveErrorKind::Unsupported {
+                what: "ADD of a git repository",
+            }),
             CopyItem::Path { tree, path } => {
                 let request = Request {
                     path: path.clone(),
