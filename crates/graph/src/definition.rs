@@ -1,12 +1,12 @@
 //! What the user asked for, before any Dockerfile is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use oci::{ImageSource, Platform};
 
 use crate::git::GitSource;
-use crate::op::NetworkMode;
+use crate::op::{Entitlement, NetworkMode, Provisions};
 
 /// The options of a build that decide what it makes. Where the result goes is not among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub struct Definition {
     pub contexts: BTreeMap<String, NamedContext>,
     /// `--network`: the network of steps that do not choose one.
     pub network: NetworkMode,
+    /// `--allow`: what steps may ask for beyond the usual.
+    pub entitlements: BTreeSet<Entitlement>,
+    /// `--add-host`, `--shm-size`, `--ulimit`: what every step is given.
+    pub provisions: Provisions,
     /// `SOURCE_DATE_EPOCH` of the command line or environment, in seconds since 1970.
     pub source_date_epoch: Option<i64>,
 }

@@ -9,6 +9,8 @@ use oci::Platform;
 use oci::platform::PlatformError;
 use oci::reference::ReferenceError;
 
+use crate::op::Entitlement;
+
 use crate::git::GitUrlError;
 pub use crate::port::PortError;
 
@@ -219,6 +221,12 @@ pub enum LowerErrorKind {
         /// The value, expanded.
         checksum: String,
     },
+    /// A step asks for something that the user has not allowed.
+    #[error("{wanted} is not allowed")]
+    NotAllowed {
+        /// What it asks for.
+        wanted: Entitlement,
+    },
     /// A URL as source of COPY.
     #[error("source can't be a URL for COPY")]
     UrlInCopy,
@@ -322,6 +330,9 @@ impl LowerErrorKind {
             Self::ChecksumSource => "drop --checksum, or name a URL",
             Self::Checksum { .. } => {
                 "write algorithm:hex with sha256, sha384 or sha512, such as sha256:e3b0…"
+            }
+            Self::NotAllowed { wanted } => {
+                return Some(format!("allow it with --allow {wanted}"));
             }
             Self::KeepGitDir => "drop --keep-git-dir, or keep-git-dir from the address",
             Self::UrlInCopy | Self::GitInCopy => "use ADD",

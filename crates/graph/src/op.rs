@@ -4,6 +4,8 @@
 //! Dockerfile. Its serialised form is what a vertex is identified by, so every field counts unless
 //! it is marked as skipped, and two platforms share whatever comes out equal.
 
+use std::net::IpAddr;
+
 use oci::{BaseLayer, Platform};
 use serde::Serialize;
 
@@ -121,8 +123,60 @@ pub struct RunOp {
     pub mounts: Vec<Mount>,
     /// A script to put at `/dev/pipes/NAME` for the length of the step.
     pub script: Option<Script>,
+    /// What the command line gives to every step.
+    pub provisions: Provisions,
     /// The platform whose programs it runs.
     pub platform: Platform,
+}
+
+/// What the command line gives to every step, whatever the Dockerfile says
+/// (`cli-and-outputs.md` §2.6).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Provisions {
+    /// `--add-host`: further lines of `/etc/hosts`.
+    pub hosts: Vec<ExtraHost>,
+    /// `--shm-size`: size of `/dev/shm`, if it is not the usual one.
+    pub shm_size_bytes: Option<u64>,
+    /// `--ulimit`
+    pub limits: Vec<ResourceLimit>,
+}
+
+/// A host that steps know by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExtraHost {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+/// A limit on a resource of a step's processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ResourceLimit {
+    /// Which resource: its name in `setrlimit(2)`, in lower case and without `RLIMIT_`.
+    pub resource: String,
+    /// The limit in force; `None` is unlimited.
+    pub soft: Option<u64>,
+    /// How far a process may raise it; `None` is unlimited.
+    pub hard: Option<u64>,
+}
+
+/// Something that a step may do only if the user said so: `--allow`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entitlement {
+    /// `RUN --network=host`
+    NetworkHost,
+    /// `RUN --security=insecure`
+    SecurityInsecure,
+}
+
+impl std::fmt::Display for Entitlement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NetworkHost => "network.host",
+            Self::SecurityInsecure => "security.insecure",
+        })
+    }
 }
 
 /// A heredoc that starts with `#!` and is run as a program.

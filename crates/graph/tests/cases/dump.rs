@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use dockerfile::Source;
 use graph::op::{
-    Access, CopyItem, CopyOp, MakeDirectoryOp, Mount, MountKind, NetworkMode, Op, Placement, RunOp,
-    SecurityMode, Tree, Unpack,
+    Access, CopyItem, CopyOp, MakeDirectoryOp, Mount, MountKind, NetworkMode, Op, Placement,
+    Provisions, RunOp, SecurityMode, Tree, Unpack,
 };
 use graph::{
     Bases, Definition, Graph, LayerEffect, LowerError, Lowering, TargetImage, Vertex, VertexId,
@@ -161,6 +161,7 @@ fn run(field: &mut dyn FnMut(&str, String), numbers: &Numbers, run: &RunOp) {
         hostname,
         mounts,
         script,
+        provisions,
         platform,
     } = run;
     field("run", format!("{argv:?} on {}", numbers.root(*root)));
@@ -188,6 +189,9 @@ fn run(field: &mut dyn FnMut(&str, String), numbers: &Numbers, run: &RunOp) {
     }
     if let Some(script) = script {
         field("script", format!("{} {:?}", script.name, script.content));
+    }
+    if *provisions != Provisions::default() {
+        field("provisions", format!("{provisions:?}"));
     }
     if platform.to_string() != "linux/amd64" {
         field("platform", platform.to_string());
