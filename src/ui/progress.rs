@@ -25,7 +25,7 @@ use plain::Plain;
 const QUEUE: usize = 4096;
 
 /// How often the writer looks whether a step that was held back is to be shown now.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(50);
 
 /// Identifies a step of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,7 @@
 //! What the solver and the exporter tell, in the words of the progress display.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -91,57 +92,99 @@ pub(super) fn of_fetch(
 /// Returns the receiver of what happens during the delivery, which is one step.
 pub(super) fn of_exporter(progress: &Progress, step: StepId) -> Arc<exporter::Events> {
     let progress = progress.clone();
-    let begun: Mutex<BTreeMap<String, Instant>> = Mutex::default();
-    Arc::new(move |event: exporter::Event<'_>| match event {
-        exporter::Event::Started(task) => {
-            let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
-            begun.insert(task_name(&task), Instant::now());
-        }
-        exporter::Event::Finished(task) => {
-            let name = task_name(&task);
-            let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
-            let took = begun.remove(&name).map(|since| since.elapsed());
-            drop(begun);
-            let took = took.unwrap_or_default();
-            progress.note(step, format!("{name} {} done", units::seconds(took)));
-        }
-        exporter::Event::Assembled { media_type, digest } => {
-            let kind = document_name(media_type);
-            progress.note(step, format!("exporting {kind} {digest} done"));
-        }
-        exporter::Event::Blob {
-            repository,
-            digest,
-            size_bytes,
-            pushed,
-        } => {
-            let how = match pushed {
-                registry::Pushed::Existed => "is there already",
-                registry::Pushed::Mounted => "mounted from another repository",
-                registry::Pushed::Uploaded => "uploaded",
-            };
-            let size = units::bytes(size_bytes);
-            progress.note(step, format!("{digest} {size} in {repository}: {how}"));
+    let delivery = Mutex::new(Delivery::default());
+    Arc::new(move |event: exporter::Event<'_>| {
+        let mut delivery = delivery.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = delivery.take(&event);
+        drop(delivery);
+        for line in told {
+            progress.note(step, line);
         }
     })
+}
+
+/// What has to be remembered of a delivery to tell how long its parts took.
+#[derive(Debug, Default)]
+struct Delivery {
+    /// When the first layer was taken up, until that has been told.
+    packing_since: Option<Instant>,
+    /// When other tasks began.
+    begun: BTreeMap<String, Instant>,
+}
+
+impl Delivery {
+    /// Notes an event, and returns the lines it is worth.
+    fn take(&mut self, event: &exporter::Event<'_>) -> Vec<String> {
+        match event {
+            exporter::Event::Started(Task::Pack { .. }) => {
+                self.packing_since.get_or_insert_with(Instant::now);
+                Vec::new()
+            }
+            exporter::Event::Started(task) => {
+                self.begun.insert(task_name(task), Instant::now());
+                Vec::new()
+            }
+            // Layers are told of together, uploads with what became of them.
+            exporter::Event::Finished(Task::Pack { .. } | Task::Upload { .. }) => Vec::new(),
+            exporter::Event::Finished(task) => {
+                let name = task_name(task);
+                let took = self.took(&name);
+                vec![format!("{name} {took} done")]
+            }
+            exporter::Event::Assembled { media_type, digest } => {
+                let packed = self.packing_since.take();
+                let packed = packed.map(|since| {
+                    let took = units::seconds(since.elapsed());
+                    format!("exporting layers {took} done")
+                });
+                let kind = document_name(media_type);
+                let assembled = format!("exporting {kind} {digest} done");
+                packed.into_iter().chain([assembled]).collect()
+            }
+            exporter::Event::Blob {
+                repository,
+                digest,
+                size_bytes,
+                pushed,
+            } => {
+                let how = match pushed {
+                    registry::Pushed::Existed => " (was there)",
+                    registry::Pushed::Mounted => " (mounted from another repository)",
+                    registry::Pushed::Uploaded => "",
+                };
+                let took = self.took(&upload_name(repository, *digest));
+                let size = units::bytes(*size_bytes);
+                vec![format!("pushing {digest} {size} {took} done{how}")]
+            }
+        }
+    }
+
+    fn took(&mut self, name: &str) -> String {
+        let since = self.begun.remove(name);
+        units::seconds(since.map(|since| since.elapsed()).unwrap_or_default())
+    }
 }
 
 fn task_name(task: &Task<'_>) -> String {
     match task {
         Task::Pack { layer } => format!("exporting layer {layer}"),
         Task::Fetch { digest } => format!("fetching {digest}"),
-        Task::Write { dest } if *dest == std::path::Path::new("-") => {
+        Task::Write { dest } if *dest == Path::new("-") => {
             "sending tarball to standard output".to_owned()
         }
         Task::Write { dest } => format!("writing {}", dest.display()),
         Task::Upload {
             repository, digest, ..
-        } => format!("pushing {digest} to {repository}"),
+        } => upload_name(repository, *digest),
         Task::PushManifest { reference, digest } => {
             format!("pushing manifest for {reference}@{digest}")
         }
         Task::Name { reference, .. } => format!("naming to {reference}"),
     }
+}
+
+fn upload_name(repository: &str, digest: Digest) -> String {
+    format!("pushing {digest} to {repository}")
 }
 
 fn document_name(media_type: &MediaType) -> &'static str {

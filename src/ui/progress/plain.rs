@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Several steps run at once, but lines of one step belong together. So one step is *current*: its
-//! lines appear as they come, those of the others are held back until they end, or until they have
-//! waited for [`PATIENCE`] and the current one has had its turn for as long.
+//! lines appear as they come, those of the others are held back until it ends, or until they have
+//! waited for [`PATIENCE`] and the current one has had its turn for as long. A step that fails is
+//! shown at once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -19,6 +20,10 @@ use crate::ui::printable::{Lines, printable};
 use crate::ui::units;
 
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a step that has nothing to say yet waits for its turn: most end sooner, and are then
+/// shown in one piece.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// How often the state of a transfer is shown.
 const TRANSFER_EVERY: Duration = Duration::from_secs(2);
@@ -63,6 +68,7 @@ struct StepState {
 struct Ended {
     at: Duration,
     cached: bool,
+    failed: bool,
 }
 
 #[derive(Debug)]
@@ -165,6 +171,7 @@ impl StepState {
         self.ended = Some(Ended {
             at,
             cached: *outcome == Outcome::Cached,
+            failed: matches!(outcome, Outcome::Failed(_)),
         });
         if !matches!(outcome, Outcome::Failed(_)) {
             self.log = Log::default();
@@ -234,9 +241,6 @@ impl Plain {
         if let Some(current) = self.current {
             self.show_step(current.step, now);
         }
-        for step in self.ended() {
-            self.show_step(step, now);
-        }
         while let Some(step) = self.next_turn(now, all) {
             self.show_step(step, now);
         }
@@ -266,38 +270,35 @@ impl Plain {
         }
     }
 
-    /// The steps that have ended since the last look, in the order in which they did.
-    fn ended(&self) -> Vec<StepId> {
-        let mut ended: Vec<(Duration, StepId)> = self
-            .steps
-            .iter()
-            .filter(|(_, step)| !step.shown_to_the_end)
-            .filter_map(|(&id, step)| Some((step.ended.as_ref()?.at, id)))
-            .collect();
-        ended.sort_unstable();
-        ended.into_iter().map(|(_, id)| id).collect()
-    }
-
-    /// The step to become current: the one that has waited longest, if it is its turn.
+    /// The step to become current, if it is anybody's turn.
+    ///
+    /// Steps that have ended come first, in the order in which they did; then the one that has waited
+    /// longest.
     fn next_turn(&self, now: Duration, all: bool) -> Option<StepId> {
-        let (since, step) = self
-            .steps
-            .iter()
-            .filter_map(|(&id, step)| Some((step.waiting_since?, id)))
-            .min()?;
         let current = self.current.filter(|current| {
-            self.steps
-                .get(&current.step)
-                .is_some_and(|s| s.ended.is_none())
+            let step = self.steps.get(&current.step);
+            step.is_some_and(|step| step.ended.is_none())
         });
-        let its_turn = match current {
-            None => true,
+        let may_interrupt = |step: &StepState, since: Duration| match current {
+            None => {
+                let has_news = step.ended.is_some() || !step.held.is_empty();
+                has_news || now.saturating_sub(since) >= SETTLE
+            }
             Some(current) => {
-                now.saturating_sub(since) >= PATIENCE
-                    && now.saturating_sub(current.since) >= PATIENCE
+                step.ended.as_ref().is_some_and(|ended| ended.failed)
+                    || (now.saturating_sub(since) >= PATIENCE
+                        && now.saturating_sub(current.since) >= PATIENCE)
             }
         };
-        (all || its_turn).then_some(step)
+        self.steps
+            .iter()
+            .filter_map(|(&id, step)| Some((id, step, step.waiting_since?)))
+            .filter(|(_, step, since)| all || may_interrupt(step, *since))
+            .min_by_key(|(id, step, since)| {
+                let ended = step.ended.as_ref();
+                (ended.is_none(), ended.map_or(*since, |ended| ended.at), *id)
+            })
+            .map(|(id, ..)| id)
     }
 
     /// Writes what is held of a step, below its header if another step was shown before.

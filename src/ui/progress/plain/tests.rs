@@ -107,6 +107,7 @@ fn steps_side_by_side_do_not_mix_and_none_is_hidden_for_long() {
     #1 [a 1/1] RUN one
     #1 0.100 one
     #1 0.300 one again
+    #1 0.500 and again
     #1 ...
 
     #2 [c 1/1] RUN three
@@ -114,15 +115,56 @@ fn steps_side_by_side_do_not_mix_and_none_is_hidden_for_long() {
 
     #3 [b 1/1] RUN two
     #3 0.200 two
-    #3 ...
+    #3 DONE 1.9s
 
     #1 [a 1/1] RUN one
-    #1 0.500 and again
     #1 1.700 more
     #1 DONE 1.8s
+    ");
+}
 
-    #3 [b 1/1] RUN two
-    #3 DONE 1.9s
+#[test]
+fn short_steps_side_by_side_come_whole() {
+    let mut play = Play::new();
+    play.at(0, 1, started("[a 1/1] COPY one /"))
+        .at(0, 2, started("[b 1/1] COPY two /"))
+        .at(30, 2, Report::Finished(Outcome::Done))
+        .at(40, 1, Report::Finished(Outcome::Done))
+        .at(50, 3, started("[c 1/1] RUN sleep 9"))
+        .tick(100);
+    assert!(!play.shown.contains("sleep"), "{}", play.shown);
+    play.tick(150);
+    insta::assert_snapshot!(play.shown, @r"
+
+    #1 [b 1/1] COPY two /
+    #1 DONE 0.0s
+
+    #2 [a 1/1] COPY one /
+    #2 DONE 0.0s
+
+    #3 [c 1/1] RUN sleep 9
+    ");
+}
+
+#[test]
+fn a_failure_waits_for_nobody() {
+    let mut play = Play::new();
+    play.at(0, 1, started("[a 1/1] RUN make"))
+        .at(0, 2, started("[b 1/1] RUN false"))
+        .at(10, 1, output("making\n"))
+        .at(
+            20,
+            2,
+            Report::Finished(Outcome::Failed("exit code: 1".into())),
+        );
+    insta::assert_snapshot!(play.shown, @r"
+
+    #1 [a 1/1] RUN make
+    #1 0.010 making
+    #1 ...
+
+    #2 [b 1/1] RUN false
+    #2 ERROR: exit code: 1
     ");
 }
 
