@@ -10,6 +10,7 @@
 //! blobs/sha256/<hex>         content by digest
 //! layers/<id>/fs             one unpacked layer in overlayfs's own form
 //! records/<kind>/xx/<hex>    small JSON documents: cache records, packed variants of a layer
+//! mounts/<hash>/fs           directories that RUN steps fill and later builds find again
 //! locks/<kind>/<hex>         advisory locks, one for each thing that only one may make at a time
 //! tmp/<id>/                  unfinished work of one process, which holds a lock on the directory
 //! ```
@@ -31,6 +32,7 @@ mod fixture;
 pub mod images;
 pub mod layer;
 pub mod lock;
+pub mod mounts;
 mod root;
 mod scratch;
 pub mod snapshot;
@@ -41,6 +43,7 @@ pub use disk::{DiskError, Kind};
 pub use images::Images;
 pub use layer::{ExportOptions, LayerDraft, LayerId, Layers, PackedLayer};
 pub use lock::Lock;
+pub use mounts::CacheMounts;
 pub use root::{OpenError, Store};
 pub use scratch::Scratch;
 pub use snapshot::Snapshot;

@@ -14,6 +14,7 @@ use crate::disk::{self, DiskError, Doing, Durability, Kind};
 use crate::images::Images;
 use crate::layer::Layers;
 use crate::lock::Lock;
+use crate::mounts::CacheMounts;
 use crate::scratch::{Scratch, Workshop};
 
 /// Layout version written by this program.
@@ -236,6 +237,11 @@ impl Store {
     /// Returns the small documents that are remembered by key.
     pub fn records(&self) -> Records {
         Records::new(Arc::clone(&self.shared))
+    }
+
+    /// Returns the directories that RUN steps share across builds.
+    pub fn cache_mounts(&self) -> CacheMounts {
+        CacheMounts::new(Arc::clone(&self.shared))
     }
 
     /// Waits until no other thread or process holds the lock of `key`, and takes it.
