@@ -184,6 +184,18 @@ pub enum RequestErrorKind {
         /// What is accepted.
         limit_bytes: u64,
     },
+    /// The answer goes on for longer than anybody waits.
+    #[error("the answer was not complete after {} s", after.as_secs_f32())]
+    Unending {
+        /// How long that was.
+        after: Duration,
+    },
+    /// The answer comes so slowly that it will never be complete.
+    #[error("the answer comes more slowly than {floor_bytes_per_second} bytes a second")]
+    TooSlow {
+        /// What is accepted.
+        floor_bytes_per_second: u64,
+    },
     /// The answer is not what the protocol says.
     #[error("the answer is not as the protocol has it: {what}")]
     Protocol {
@@ -336,6 +348,8 @@ impl RequestError {
             | RequestErrorKind::Auth(_)
             | RequestErrorKind::TooShort
             | RequestErrorKind::TooLarge { .. }
+            | RequestErrorKind::Unending { .. }
+            | RequestErrorKind::TooSlow { .. }
             | RequestErrorKind::Protocol { .. }
             | RequestErrorKind::File { .. } => None,
         }
@@ -396,6 +410,8 @@ impl RequestError {
             | RequestErrorKind::Hop { .. }
             | RequestErrorKind::Auth(_)
             | RequestErrorKind::TooLarge { .. }
+            | RequestErrorKind::Unending { .. }
+            | RequestErrorKind::TooSlow { .. }
             | RequestErrorKind::Protocol { .. }
             | RequestErrorKind::File { .. } => Prospect::None,
         }
@@ -438,6 +454,8 @@ impl RequestError {
             | RequestErrorKind::Hop { .. }
             | RequestErrorKind::TooShort
             | RequestErrorKind::TooLarge { .. }
+            | RequestErrorKind::Unending { .. }
+            | RequestErrorKind::TooSlow { .. }
             | RequestErrorKind::Protocol { .. }
             | RequestErrorKind::File { .. } => None,
         }

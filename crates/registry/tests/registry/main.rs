@@ -5,6 +5,7 @@
 mod auth;
 mod blobs;
 mod documents;
+mod downloads;
 mod images;
 mod layouts;
 mod mirrors;
