@@ -20,13 +20,14 @@ use dockerfile::Source;
 use dockerfile::ast::Dockerfile;
 use dockerfile::lint::Warning;
 use exporter::{Delivered, Image};
-use graph::Graph;
+use graph::{Graph, TargetPlatforms};
 use registry::Client;
 use solver::{Solution, SolveError, Solver};
 use store::Store;
 
 use crate::args::GlobalArgs;
 use crate::environment::Environment;
+use crate::ui;
 use crate::ui::progress::{Progress, Summary};
 use crate::ui::report::{self, Detail, Excerpt, Failure, Paint};
 use crate::{interrupt, setup};
@@ -49,110 +50,91 @@ pub(crate) fn run(
     let root = setup::store_root(global, environment)?;
     let contexts = Contexts::read(&options)?;
     let source = Arc::clone(&contexts.dockerfile);
-    let parsed = parse(&source)?;
-    let checks = Checks::read(&options, &parsed)?;
+    let parsed = dockerfile::parse(&source);
+    let parsed = parsed.map_err(|errors| Failure::dockerfile(&source, &errors))?;
     let client = setup::client(environment)?;
+
+    // Everything above needs no namespace; everything below may start threads.
     setup::enter_namespaces()?;
-
-    let progress = progress(options.shown)?;
-    let read = progress.start(format!(
-        "[internal] load build definition from {}",
-        source.name()
-    ));
-    read.carried("transferring dockerfile:", source.text().len() as u64);
-    read.done();
-    let result = setup::open_store(&root).and_then(|store| {
-        let build = Build {
-            options: &options,
-            source: &source,
-            parsed: &parsed,
-            store,
-            client,
-            progress: &progress,
-        };
-        let result = interrupt::run(build.run(contexts, &checks));
-        result.and_then(|built| checks.verdict(built))
-    });
-    let summary = progress.end();
-    let detail = match global.debug {
-        true => Detail::Full,
-        false => Detail::Brief,
+    let store = setup::open_store(&root)?;
+    let progress = progress(options.shown, &source)?;
+    let mut build = Build {
+        options: &options,
+        checks: Checks::read(&options, &parsed)?,
+        source: &source,
+        parsed: &parsed,
+        store,
+        client,
+        progress: &progress,
+        warnings: Vec::new(),
+        note: None,
     };
-    let warnings = match &result {
-        Ok(built) => &built.warnings[..],
-        Err(_) => &[],
-    };
-    say(
-        &options,
-        &summary,
-        &report::warnings(&source, warnings, detail, paint),
-    );
-    outcome::write(&options, result?.delivered.as_ref())
+    let result = interrupt::run(build.run(contexts));
+    ui::say(&build.last_words(&progress.end(), global, paint));
+    outcome::write(&options, result?.as_ref())
 }
 
-fn parse(source: &Arc<Source>) -> Result<Dockerfile, Failure> {
-    dockerfile::parse(source).map_err(|errors| Failure::dockerfile(source, &errors))
-}
-
-fn progress(shown: Shown) -> Result<Progress, Failure> {
+/// Starts the display, and shows on it what has been done before it could start.
+fn progress(shown: Shown, source: &Source) -> Result<Progress, Failure> {
     let heading = concat!("building with rbuild ", env!("CARGO_PKG_VERSION"));
     let progress = match shown {
         Shown::Plain => Progress::plain(heading, io::stderr()),
         Shown::Quiet | Shown::Nothing => Progress::quiet(),
     };
-    progress.map_err(|error| Failure::new(&error, None))
+    let progress = progress.map_err(|error| Failure::new(&error, None))?;
+    let name = source.name();
+    let read = progress.start(format!("[internal] load build definition from {name}"));
+    read.carried("transferring dockerfile:", source.text().len() as u64);
+    read.done();
+    Ok(progress)
 }
 
-/// Writes what stands below the progress.
-fn say(options: &Options, summary: &Summary, warnings: &str) {
-    let mut text = String::new();
-    if options.shown == Shown::Plain {
-        text += warnings;
-    }
-    if options.timings {
-        text += &report::timings(&summary.times);
-    }
-    text += &report::logs(&summary.failed);
-    crate::ui::say(&text);
-}
-
-/// What a build has to work with.
+/// What a build has to work with, and what it has to say at its end.
 struct Build<'a> {
     options: &'a Options,
+    checks: Checks,
     source: &'a Arc<Source>,
     parsed: &'a Dockerfile,
     store: Store,
     client: Client,
     progress: &'a Progress,
-}
-
-/// What a build leads to.
-struct Built {
-    delivered: Option<Delivered>,
+    /// What is unwise in the Dockerfile, as far as it is known.
     warnings: Vec<Warning>,
+    /// What the user may not expect.
+    note: Option<String>,
 }
 
 impl Build<'_> {
-    async fn run(self, contexts: Contexts, checks: &Checks) -> Result<Built, Failure> {
+    /// One line for each part.
+    async fn run(&mut self, contexts: Contexts) -> Result<Option<Delivered>, Failure> {
         let graph = self.lower().await?;
-        let warnings = checks.findings(self.parsed, &graph);
+        self.checks.verdict(&self.warnings)?;
         let solution = self.solve(contexts, &graph).await?;
-        let delivered = self.deliver(&images(&graph, &solution), &graph).await?;
-        Ok(Built {
-            delivered,
-            warnings,
-        })
+        self.deliver(&images(&graph, &solution), &graph).await
     }
 
-    async fn lower(&self) -> Result<Graph, Failure> {
-        bases::lower(
-            &self.options.definition,
-            self.parsed,
-            self.source,
-            &self.client,
-            self.progress,
-        )
-        .await
+    async fn lower(&mut self) -> Result<Graph, Failure> {
+        let lowered = bases::lower(self, &self.options.definition).await;
+        let graph = lowered.map_err(|error| {
+            self.warnings = self.checks.reported(error.warnings);
+            error.failure
+        })?;
+        self.warnings = self.checks.findings(self.parsed, &graph);
+        self.note = self.unasked_platform(&graph);
+        Ok(graph)
+    }
+
+    /// Tells if a base image has chosen the platform, and not the user (§15.4).
+    fn unasked_platform(&self, graph: &Graph) -> Option<String> {
+        let definition = &self.options.definition;
+        let platform = graph.images.first()?.platform.normalized();
+        match &definition.platforms {
+            TargetPlatforms::Native if platform != definition.build_platform => Some(format!(
+                "built for {platform}, as the base image is for that platform only; --platform \
+                 names another"
+            )),
+            TargetPlatforms::Native | TargetPlatforms::Explicit(_) => None,
+        }
     }
 
     async fn solve(&self, contexts: Contexts, graph: &Graph) -> Result<Solution, Failure> {
@@ -179,9 +161,8 @@ impl Build<'_> {
             instruction: error.span,
             mark: None,
         };
-        Failure::new(error, error.kind.help())
-            .of_build()
-            .at(Some(&excerpt))
+        let failure = Failure::new(error, error.kind.help());
+        failure.of_build().at(Some(&excerpt))
     }
 
     async fn deliver(&self, images: &[Image], graph: &Graph) -> Result<Option<Delivered>, Failure> {
@@ -194,8 +175,26 @@ impl Build<'_> {
             solver::source::fetch(&self.store, &self.client, layer, progress).await
         };
         let delivered =
-            exporter::deliver(&self.store, &self.client, images, &request, &fetch, &*told).await;
+            exporter::deliver(&self.store, &self.client, images, &request, &fetch, &*told);
+        let delivered = delivered.await;
         step.end(delivered.map_err(|error| Failure::new(&error, error.help()).of_build()))
+    }
+
+    /// What stands below the progress.
+    fn last_words(&self, summary: &Summary, global: &GlobalArgs, paint: Paint) -> String {
+        let mut text = String::new();
+        if self.options.shown == Shown::Plain {
+            let detail = match global.debug {
+                true => Detail::Full,
+                false => Detail::Brief,
+            };
+            text += &report::warnings(self.source, &self.warnings, detail, paint);
+            text += &report::note(self.note.as_deref(), paint);
+        }
+        if self.options.timings {
+            text += &report::timings(&summary.times);
+        }
+        text + &report::logs(&summary.failed)
     }
 }
 

@@ -351,6 +351,14 @@ pub(crate) fn warnings(
     text
 }
 
+/// What the user may not expect.
+pub(crate) fn note(text: Option<&str>, paint: Paint) -> String {
+    match text {
+        Some(text) => format!("\n{} {}\n", paint.help("note:"), printable(text)),
+        None => String::new(),
+    }
+}
+
 /// Where the time went (`--timings`): the steps, the longest first.
 pub(crate) fn timings(times: &[StepTime]) -> String {
     let mut times: Vec<&StepTime> = times.iter().collect();

@@ -4,51 +4,67 @@ use std::sync::Arc;
 
 use dockerfile::Source;
 use dockerfile::ast::Dockerfile;
+use dockerfile::lint::Warning;
 use futures_util::future::try_join_all;
 use graph::{BaseRequest, Bases, Definition, Graph, Lowering, ResolvedBase, TargetPlatforms};
 use oci::{ImageSource, Reference};
-use registry::Client;
 
-use crate::ui::progress::Progress;
+use super::Build;
 use crate::ui::report::{Excerpt, Failure};
+
+/// Why a Dockerfile was not lowered, and what is unwise in it besides.
+pub(super) struct LowerFailure {
+    pub(super) failure: Failure,
+    pub(super) warnings: Vec<Warning>,
+}
 
 /// Lowers the Dockerfile, finding base images until none is missing.
 pub(super) async fn lower(
+    build: &Build<'_>,
     definition: &Definition,
-    dockerfile: &Dockerfile,
-    source: &Arc<Source>,
-    client: &Client,
-    progress: &Progress,
-) -> Result<Graph, Failure> {
+) -> Result<Graph, LowerFailure> {
     let mut bases = Bases::new();
     loop {
-        let lowering = graph::lower(definition, dockerfile, source, &bases);
-        match lowering.map_err(|error| lower_failure(source, &error))? {
-            Lowering::Graph(graph) => return Ok(graph),
-            Lowering::Missing(requests) => {
-                let resolve = requests.into_iter().map(async |request| {
-                    let name = step_name(definition, &request);
-                    let step = progress.start(name);
-                    let resolved = client.resolve(&request.source, &request.platform).await;
-                    let resolved = resolved.map_err(|error| {
-                        Failure::new(&error, error.help()).of_build().at(excerpt(
-                            dockerfile,
-                            source,
-                            &request.source,
-                        )
-                        .as_ref())
-                    });
-                    let resolved = step.end(resolved)?;
-                    let base = ResolvedBase {
-                        image: resolved.image,
-                        platform: resolved.platform,
-                    };
-                    Ok::<_, Failure>((request, base))
+        match graph::lower(definition, build.parsed, build.source, &bases) {
+            Ok(Lowering::Graph(graph)) => return Ok(graph),
+            Ok(Lowering::Missing(requests)) => {
+                let resolve = requests
+                    .into_iter()
+                    .map(|request| resolve(build, definition, request));
+                let resolved = try_join_all(resolve).await;
+                bases.extend(resolved.map_err(|failure| LowerFailure {
+                    failure,
+                    warnings: Vec::new(),
+                })?);
+            }
+            Err(error) => {
+                return Err(LowerFailure {
+                    failure: lower_failure(build.source, &error),
+                    warnings: error.warnings,
                 });
-                bases.extend(try_join_all(resolve).await?);
             }
         }
     }
+}
+
+async fn resolve(
+    build: &Build<'_>,
+    definition: &Definition,
+    request: BaseRequest,
+) -> Result<(BaseRequest, ResolvedBase), Failure> {
+    let step = build.progress.start(step_name(definition, &request));
+    let resolved = build.client.resolve(&request.source, &request.platform);
+    let resolved = resolved.await.map_err(|error| {
+        let excerpt = excerpt(build.parsed, build.source, &request.source);
+        let failure = Failure::new(&error, error.help()).of_build();
+        failure.at(excerpt.as_ref())
+    });
+    let resolved = step.end(resolved)?;
+    let base = ResolvedBase {
+        image: resolved.image,
+        platform: resolved.platform,
+    };
+    Ok((request, base))
 }
 
 fn step_name(definition: &Definition, request: &BaseRequest) -> String {

@@ -5,7 +5,6 @@ use dockerfile::ast::Dockerfile;
 use dockerfile::lint::{self, CheckConfig, Rule, Warning};
 use graph::Graph;
 
-use super::Built;
 use super::options::Options;
 use crate::ui::report::Failure;
 
@@ -46,17 +45,22 @@ impl Checks {
                     .is_none_or(|stage| graph.reached_stages.contains(&stage))
         });
         findings.extend(graph.warnings.iter().cloned());
+        self.reported(findings)
+    }
+
+    /// Returns those of the `findings` that are to be reported, in the order of the file.
+    pub(super) fn reported(&self, mut findings: Vec<Warning>) -> Vec<Warning> {
         findings.retain(|finding| self.config.reports(finding.rule));
         findings.sort_by_key(|finding| finding.span.start);
         findings
     }
 
-    /// Fails the build if the file wants that and there are findings.
-    pub(super) fn verdict(&self, built: Built) -> Result<Built, Failure> {
-        if !self.config.error || built.warnings.is_empty() {
-            return Ok(built);
+    /// Fails the build if the file wants that and something was found.
+    pub(super) fn verdict(&self, findings: &[Warning]) -> Result<(), Failure> {
+        if !self.config.error || findings.is_empty() {
+            return Ok(());
         }
-        let mut rules: Vec<&str> = built.warnings.iter().map(|w| w.rule.name()).collect();
+        let mut rules: Vec<&str> = findings.iter().map(|w| w.rule.name()).collect();
         rules.sort_unstable();
         rules.dedup();
         let violation = Violation {

@@ -176,6 +176,9 @@ fn task_name(task: &Task<'_>) -> String {
         Task::Upload {
             repository, digest, ..
         } => upload_name(repository, *digest),
+        Task::PushManifest { reference, .. } if reference.digest().is_some() => {
+            format!("pushing manifest for {reference}")
+        }
         Task::PushManifest { reference, digest } => {
             format!("pushing manifest for {reference}@{digest}")
         }

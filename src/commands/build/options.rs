@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use exporter::{Output, Request};
+use exporter::{CheckError, Output, Request};
 use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::Platform;
 use solver::Caching;
@@ -148,8 +148,18 @@ impl Options {
             TargetPlatforms::Native => std::slice::from_ref(&self.definition.build_platform),
             TargetPlatforms::Explicit(platforms) => platforms,
         };
-        exporter::check(&self.delivery, platforms)
-            .map_err(|error| Failure::of_usage(&error, error.help()))
+        exporter::check(&self.delivery, platforms).map_err(|error| match error {
+            // The file system is at fault, not the command line.
+            CheckError::IsDirectory { .. }
+            | CheckError::IsFile { .. }
+            | CheckError::Access { .. } => Failure::new(&error, error.help()),
+            CheckError::Terminal { .. }
+            | CheckError::StdoutTwice
+            | CheckError::DestTwice { .. }
+            | CheckError::DockerSeveral
+            | CheckError::PushWithoutName
+            | CheckError::NameWithDigest { .. } => Failure::of_usage(&error, error.help()),
+        })
     }
 
     /// What the step that delivers is called.
