@@ -145,6 +145,8 @@ impl Build<'_> {
             store: self.store.clone(),
             client: self.client.clone(),
             contexts: contexts.into_directories(nothing.path()),
+            secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
             jobs: self.options.jobs,
             caching: self.options.caching,
             emulators: BTreeMap::new(),

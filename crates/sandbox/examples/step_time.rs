@@ -60,6 +60,7 @@ fn main() {
                 hosts: String::new(),
                 resolv_conf: String::new(),
                 network,
+                confinement: sandbox::Confinement::Full,
                 shm_size_bytes: 64 << 20,
                 limits: Vec::new(),
             };

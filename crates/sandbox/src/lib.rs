@@ -45,7 +45,7 @@ pub use emulation::{Emulation, EmulationError, How, Unusable};
 pub use enter::{EnterError, Entered, IdKind, IdRange, Obstacle, enter};
 pub use rootfs::{OsError, RootError};
 pub use spec::{
-    Access, Bind, Limit, Mount, MountSource, Network, Resource, RootFs, StepSpec, Tree,
-    UnknownResource,
+    Access, Bind, Confinement, Limit, Mount, MountSource, Network, Resource, RootFs, StepSpec,
+    Tree, UnknownResource,
 };
 pub use step::{Killer, Stdio, Step, StepError, StepStatus, spawn};

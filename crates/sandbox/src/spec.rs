@@ -29,6 +29,8 @@ pub struct StepSpec {
     pub resolv_conf: String,
     /// Which network it sees.
     pub network: Network,
+    /// What of the kernel it may use.
+    pub confinement: Confinement,
     /// Size of `/dev/shm`; 64 MiB is what everybody uses.
     pub shm_size_bytes: u64,
     /// Resource limits (`--ulimit`); the others stay as rbuild's own, core dumps off.
@@ -122,6 +124,16 @@ pub enum Network {
     Host,
     /// Nothing but its own loopback device.
     None,
+}
+
+/// What of the kernel a step may use. The namespaces are the same in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Confinement {
+    /// Ten harmless capabilities and the listed system calls.
+    Full,
+    /// Every capability over the build's own user namespace and every system call
+    /// (`RUN --security=insecure`).
+    NamespacesOnly,
 }
 
 /// A limit on one resource, as `setrlimit` takes it.

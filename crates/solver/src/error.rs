@@ -64,6 +64,12 @@ pub enum SolveErrorKind {
     /// A user or group could not be looked up.
     #[error(transparent)]
     Identity(#[from] sandbox::identity::IdentityError),
+    /// What a step wants mounted is not to be had.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A resource that is to be limited is none.
+    #[error(transparent)]
+    Resource(#[from] sandbox::UnknownResource),
     /// A host name of the step is none.
     #[error(transparent)]
     HostName(#[from] sandbox::network::BadHostName),
@@ -89,6 +95,57 @@ pub enum SolveErrorKind {
     },
 }
 
+/// What a step wants mounted is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// A secret that the step cannot do without was not given.
+    #[error("secret {id}: not found")]
+    NoSecret {
+        /// The secret.
+        id: String,
+    },
+    /// The value of a secret cannot be that of a variable.
+    #[error("secret {id} cannot be put into variable {variable}: it is not text")]
+    SecretNotText {
+        /// The secret.
+        id: String,
+        /// The variable.
+        variable: String,
+    },
+    /// An agent that the step cannot do without was not given.
+    #[error("no SSH key {:?} forwarded from the client", written(id))]
+    NoAgent {
+        /// The agent.
+        id: String,
+    },
+    /// What a cache is to start with is no directory.
+    #[error("the first content of a cache mount, {source_path}: {source}")]
+    CacheContent {
+        /// Its path.
+        source_path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// The id as people write it: not at all, where it is the usual one.
+fn written(id: &str) -> &str {
+    if id == "default" { "" } else { id }
+}
+
+impl MountError {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::NoSecret { id } => Some(format!("give it with --secret id={id},src=FILE")),
+            Self::SecretNotText { .. } => {
+                Some("mount it as a file: leave out `env`, or add `target`".to_owned())
+            }
+            Self::NoAgent { id } => Some(format!("forward an agent with --ssh {id}")),
+            Self::CacheContent { .. } => None,
+        }
+    }
+}
+
 impl SolveErrorKind {
     /// Returns the user's next step, where the message alone does not imply it.
     pub fn help(&self) -> Option<String> {
@@ -99,10 +156,12 @@ impl SolveErrorKind {
             Self::Unpack(error) => error.help(),
             Self::Copy(error) => error.help(),
             Self::Disk(error) => error.help(),
+            Self::Mount(error) => error.help(),
             Self::Process { .. }
             | Self::Platform { .. }
             | Self::Root(_)
             | Self::Identity(_)
+            | Self::Resource(_)
             | Self::HostName(_)
             | Self::Record(_)
             | Self::Io { .. }

@@ -21,10 +21,12 @@ pub mod event;
 mod execute;
 mod filesystem;
 mod schedule;
+mod secret;
 pub mod solver;
 pub mod source;
 
 pub use error::{SolveError, SolveErrorKind};
 pub use event::{Event, Events, Outcome, Stream};
 pub use filesystem::{FileSystem, SolvedLayer};
+pub use secret::{Secret, SecretTooLarge};
 pub use solver::{Caching, LocalContext, Solution, Solver};

@@ -13,6 +13,7 @@ use store::Store;
 
 use crate::event::Events;
 use crate::filesystem::FileSystem;
+use crate::secret::Secret;
 
 /// Everything that vertices are executed with.
 pub struct Solver {
@@ -22,6 +23,10 @@ pub struct Solver {
     pub client: registry::Client,
     /// The directories that the user offers.
     pub contexts: BTreeMap<ContextName, LocalContext>,
+    /// Values that steps may ask for by their ids.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Sockets of SSH agents that steps may ask for by their ids.
+    pub agents: BTreeMap<String, PathBuf>,
     /// How many steps run at once, and how many threads read a context.
     pub jobs: NonZeroUsize,
     /// Whether earlier results may serve.

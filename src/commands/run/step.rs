@@ -134,6 +134,7 @@ fn spec(
         hosts: hosts.map_err(|error| Failure::new(&error, None))?,
         resolv_conf: resolv_conf.map_err(|error| Failure::new(&error, None))?,
         network,
+        confinement: sandbox::Confinement::Full,
         shm_size_bytes: SHM_SIZE_BYTES,
         limits: Vec::new(),
     })

@@ -14,7 +14,7 @@ use crate::identity::Identity;
 use crate::rootfs::walk::file_type;
 use crate::rootfs::{Doing, OsError};
 use crate::step::{SettingUp, StepError};
-use crate::{Limit, Resource, StepSpec, elf, seccomp, sys};
+use crate::{Confinement, Limit, Resource, StepSpec, elf, seccomp, sys};
 
 /// What root of a step may do; Buildah's ten. All are rights over the step's own ids and files.
 const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -57,7 +57,7 @@ fn become_command(
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // Everything but 0, 1 and 2 goes with the exec; until then a failure can be reported.
     sys::close_on_exec_from(3).setting_up("close descriptors")?;
-    drop_privileges(&world.identity)?;
+    drop_privileges(&world.identity, spec.confinement)?;
     Err(program.execute())
 }
 
@@ -131,8 +131,15 @@ fn enter_cwd(spec: &StepSpec, world: &World) -> Result<(), StepError> {
     }
 }
 
-fn drop_privileges(identity: &Identity) -> Result<(), StepError> {
-    for capability in CapabilitySet::all().difference(CAPABILITIES).iter() {
+fn drop_privileges(identity: &Identity, confinement: Confinement) -> Result<(), StepError> {
+    let kept = match confinement {
+        Confinement::Full => CAPABILITIES,
+        Confinement::NamespacesOnly => {
+            let own = rustix::thread::capabilities(None).setting_up("read capabilities")?;
+            own.permitted
+        }
+    };
+    for capability in CapabilitySet::all().difference(kept).iter() {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
             // Newer than the kernel.
             Ok(()) | Err(Errno::INVAL) => {}
@@ -159,11 +166,13 @@ fn drop_privileges(identity: &Identity) -> Result<(), StepError> {
     let uid = Uid::from_raw(identity.uid);
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(unmapped)?;
 
-    // Without no_new_privs, which would take setuid programs away, a filter needs SYS_ADMIN.
-    set_capabilities(CAPABILITIES | CapabilitySet::SYS_ADMIN)?;
-    sys::install_filter(&seccomp::filter()).setting_up("install the system-call filter")?;
+    if confinement == Confinement::Full {
+        // Without no_new_privs, which would take setuid programs away, a filter needs SYS_ADMIN.
+        set_capabilities(kept | CapabilitySet::SYS_ADMIN)?;
+        sys::install_filter(&seccomp::filter()).setting_up("install the system-call filter")?;
+    }
     // What a user who is not root keeps of these ends with the exec.
-    set_capabilities(CAPABILITIES)
+    set_capabilities(kept)
 }
 
 fn set_capabilities(set: CapabilitySet) -> Result<(), StepError> {

@@ -133,6 +133,7 @@ impl Fixture {
             hosts: sandbox::network::hosts("buildkitsandbox", &[]).unwrap(),
             resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
             network: Network::None,
+            confinement: sandbox::Confinement::Full,
             shm_size_bytes: 64 << 20,
             limits: Vec::new(),
         };

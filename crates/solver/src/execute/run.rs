@@ -1,30 +1,27 @@
 //! RUN: a process in a file system; what it changed is the result.
 
+mod agent;
+mod mounts;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::VertexId;
-use graph::op::{
-    self, CopyItem, CopyOp, MountKind, NetworkMode, Placement, RunOp, SecurityMode, Tree, Unpack,
-};
-use oci::Digest;
+use graph::op::{NetworkMode, Provisions, RunOp, SecurityMode};
 use rustix::event::{PollFd, PollFlags, poll};
-use sandbox::{Bind, Killer, MountSource, Network, Stdio, Step, StepSpec, StepStatus};
-use store::{LayerDraft, Scratch};
+use sandbox::network::HostEntry;
+use sandbox::{Confinement, Killer, Limit, Network, Stdio, Step, StepSpec, StepStatus};
+use store::LayerDraft;
 
-use super::copy::Request;
+use self::mounts::{Held, Mounts};
 use super::{Executed, Execution, Inputs, blocking, root_fs};
-use crate::cache_key::{CacheKey, KeyHasher};
+use crate::cache_key::CacheKey;
 use crate::error::SolveErrorKind;
 use crate::event::{Event, Stream};
-use crate::filesystem::FileSystem;
 
 /// What everybody gives to steps as `/dev/shm`.
 const SHM_SIZE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Where a script with an interpreter line is put.
-const SCRIPT_DIRECTORY: &str = "/dev/pipes";
 
 impl Execution {
     pub(super) async fn run(
@@ -33,22 +30,19 @@ impl Execution {
         inputs: &Inputs,
     ) -> Result<Executed, SolveErrorKind> {
         let root = inputs.of(op.root);
-        let mut sources = Vec::new();
-        for mount in &op.mounts {
-            if let MountKind::Bind { tree, source, .. } | MountKind::Cache { tree, source, .. } =
-                &mount.kind
-            {
-                sources.push(self.digest_of_mount(tree, source, inputs).await?);
-            }
-        }
+        let sources = self.digests_of_mounts(op, inputs).await?;
         let key = CacheKey::of_run(op, &root, &sources);
         self.reuse_or(key, self.solver.caching, &root, async || {
             self.emulate().await?;
             let lowers = self.materialize(inputs.vertex, &root).await?;
             let draft = self.draft()?;
-            let (mounts, scratch) = self.mounts(op, inputs).await?;
-            let spec = spec(op, root_fs(&draft, lowers), mounts)?;
-            self.run_step(inputs.vertex, spec, draft, scratch).await
+            let Mounts {
+                mounts,
+                secret_env,
+                held,
+            } = self.mounts(op, &sources, inputs).await?;
+            let spec = spec(op, root_fs(&draft, lowers), mounts, secret_env)?;
+            self.run_step(inputs.vertex, spec, draft, held).await
         })
         .await
     }
@@ -59,13 +53,13 @@ impl Execution {
         vertex: VertexId,
         spec: StepSpec,
         draft: LayerDraft,
-        scratch: Vec<Scratch>,
+        held: Held,
     ) -> Result<LayerDraft, SolveErrorKind> {
         let leash = Leash::default();
         let (execution, collar) = (Arc::clone(self), leash.collar());
         blocking(move || {
             let status = execution.supervise(vertex, &spec, &collar)?;
-            drop(scratch);
+            drop(held);
             match status {
                 StepStatus::Exited(0) => Ok(draft),
                 StepStatus::Exited(_) | StepStatus::Signalled(_) => Err(SolveErrorKind::Process {
@@ -113,143 +107,22 @@ impl Execution {
         .map_err(io_error)?;
         step.wait().map_err(step_error)
     }
-
-    /// The digest of what a mount shows at first.
-    async fn digest_of_mount(
-        self: &Arc<Self>,
-        tree: &Tree,
-        source: &str,
-        inputs: &Inputs,
-    ) -> Result<Digest, SolveErrorKind> {
-        match tree {
-            Tree::Empty => Ok(KeyHasher::new("empty").digest()),
-            Tree::Vertex(_) | Tree::Context(_) => {
-                let request = Request {
-                    path: source.trim_start_matches('/').to_owned(),
-                    ..Request::default()
-                };
-                self.digest_of_tree(tree, &request, inputs).await
-            }
-        }
-    }
-
-    /// Where the files are that a mount shows.
-    ///
-    /// Those of a context are copied first: the step must not see what the ignore file keeps out,
-    /// nor who owns the files on this machine.
-    async fn tree_of_mount(
-        self: &Arc<Self>,
-        tree: &Tree,
-        source: &str,
-        inputs: &Inputs,
-    ) -> Result<sandbox::Tree, SolveErrorKind> {
-        let file_system = match tree {
-            Tree::Empty => FileSystem::default(),
-            Tree::Vertex(id) => inputs.of(Some(*id)),
-            Tree::Context(_) => {
-                let path = source.trim_start_matches('/').to_owned();
-                let copy = CopyOp {
-                    root: None,
-                    items: vec![CopyItem::Path {
-                        tree: tree.clone(),
-                        path,
-                    }],
-                    destination: source.to_owned(),
-                    chown: None,
-                    chmod: None,
-                    placement: Placement::Over,
-                    parents: false,
-                    exclude: Vec::new(),
-                    unpack: Unpack::Never,
-                };
-                // Boxed, because a copy could in turn want what a step makes.
-                Box::pin(self.copy(&copy, inputs)).await?.result
-            }
-        };
-        Ok(sandbox::Tree::Layers(
-            self.materialize(inputs.vertex, &file_system).await?,
-        ))
-    }
-
-    /// What is mounted for the length of the step, and directories to remove after it.
-    async fn mounts(
-        self: &Arc<Self>,
-        op: &RunOp,
-        inputs: &Inputs,
-    ) -> Result<(Vec<sandbox::Mount>, Vec<Scratch>), SolveErrorKind> {
-        let mut mounts = Vec::new();
-        let mut scratch = Vec::new();
-        for op::Mount { target, kind } in &op.mounts {
-            let source = match kind {
-                MountKind::Tmpfs { size_bytes } => MountSource::Tmpfs {
-                    size_bytes: *size_bytes,
-                    mode: 0o1777,
-                },
-                MountKind::Bind {
-                    tree,
-                    source,
-                    access,
-                } => {
-                    let access = match access {
-                        op::Access::ReadOnly => sandbox::Access::ReadOnly,
-                        op::Access::ReadWrite => {
-                            let directory = self.solver.store.scratch()?;
-                            let discard = directory.path().to_owned();
-                            scratch.push(directory);
-                            sandbox::Access::Discard { scratch: discard }
-                        }
-                    };
-                    let tree = self.tree_of_mount(tree, source, inputs).await?;
-                    MountSource::Bind(Bind {
-                        tree,
-                        path: PathBuf::from(source),
-                        access,
-                    })
-                }
-                MountKind::Cache { .. } => return Err(unsupported("RUN --mount=type=cache")),
-                MountKind::Secret(_) => return Err(unsupported("RUN --mount=type=secret")),
-                MountKind::Ssh { .. } => return Err(unsupported("RUN --mount=type=ssh")),
-            };
-            mounts.push(sandbox::Mount {
-                target: PathBuf::from(target),
-                source,
-            });
-        }
-        if let Some(script) = &op.script {
-            mounts.push(sandbox::Mount {
-                target: PathBuf::from(SCRIPT_DIRECTORY).join(&script.name),
-                source: MountSource::File {
-                    contents: script.content.clone().into_bytes(),
-                    mode: 0o755,
-                    uid: 0,
-                    gid: 0,
-                },
-            });
-        }
-        Ok((mounts, scratch))
-    }
-}
-
-fn unsupported(what: &'static str) -> SolveErrorKind {
-    SolveErrorKind::Unsupported { what }
 }
 
 fn spec(
     op: &RunOp,
     root: sandbox::RootFs,
     mounts: Vec<sandbox::Mount>,
+    secret_env: Vec<(String, String)>,
 ) -> Result<StepSpec, SolveErrorKind> {
-    if op.security == SecurityMode::Insecure {
-        return Err(unsupported("RUN --security=insecure"));
-    }
     let network = match op.network {
         NetworkMode::Default | NetworkMode::Host => Network::Host,
         NetworkMode::None => Network::None,
     };
     let mut env = op.env.clone();
-    for (name, value) in &op.proxy_env {
-        env.retain(|(known, _)| known != name);
-        env.push((name.clone(), value.clone()));
+    for (name, value) in op.proxy_env.iter().cloned().chain(secret_env) {
+        env.retain(|(known, _)| *known != name);
+        env.push((name, value));
     }
     Ok(StepSpec {
         root,
@@ -259,7 +132,7 @@ fn spec(
         cwd: PathBuf::from(&op.cwd),
         user: op.user.clone(),
         hostname: op.hostname.clone(),
-        hosts: sandbox::network::hosts(&op.hostname, &[])?,
+        hosts: sandbox::network::hosts(&op.hostname, &extra_hosts(&op.provisions))?,
         resolv_conf: sandbox::network::resolv_conf(network).map_err(|source| {
             SolveErrorKind::Io {
                 doing: "reading the host's resolv.conf",
@@ -267,9 +140,36 @@ fn spec(
             }
         })?,
         network,
-        shm_size_bytes: SHM_SIZE_BYTES,
-        limits: Vec::new(),
+        confinement: match op.security {
+            SecurityMode::Sandbox => Confinement::Full,
+            SecurityMode::Insecure => Confinement::NamespacesOnly,
+        },
+        shm_size_bytes: op.provisions.shm_size_bytes.unwrap_or(SHM_SIZE_BYTES),
+        limits: limits(&op.provisions)?,
     })
+}
+
+fn extra_hosts(provisions: &Provisions) -> Vec<HostEntry> {
+    let hosts = provisions.hosts.iter();
+    hosts
+        .map(|host| HostEntry {
+            name: host.name.clone(),
+            address: host.address,
+        })
+        .collect()
+}
+
+fn limits(provisions: &Provisions) -> Result<Vec<Limit>, SolveErrorKind> {
+    let limits = provisions.limits.iter();
+    limits
+        .map(|limit| {
+            Ok(Limit {
+                resource: limit.resource.parse()?,
+                soft: limit.soft,
+                hard: limit.hard,
+            })
+        })
+        .collect()
 }
 
 /// Reads from both pipes until both are at their end, in the order in which bytes arrive.

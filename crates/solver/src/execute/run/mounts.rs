@@ -1,0 +1,409 @@
+//! What a step sees besides its own root: `RUN --mount`, and the script of a heredoc.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use graph::op::{
+    self, CacheSharing, CopyItem, CopyOp, FileAttributes, MountKind, Placement, RunOp, SecretMount,
+    Tree, Unpack,
+};
+use oci::Digest;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use sandbox::identity::Owner;
+use sandbox::{Bind, MountSource};
+use store::mounts::{self, CacheMount, CacheMountAttributes, CacheMountIdentity};
+use store::{CacheMounts, Scratch};
+
+use super::agent::Agent;
+use crate::cache_key::KeyHasher;
+use crate::error::{MountError, SolveErrorKind};
+use crate::execute::copy::Request;
+use crate::execute::{Execution, Inputs, blocking};
+use crate::filesystem::FileSystem;
+
+/// Where a script with an interpreter line is put.
+const SCRIPT_DIRECTORY: &str = "/dev/pipes";
+
+/// How the root of a cache is made if nothing is said.
+const CACHE_ATTRIBUTES: FileAttributes = FileAttributes {
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+};
+
+/// What a step gets, and what has to last as long as it runs.
+#[derive(Default)]
+pub(super) struct Mounts {
+    pub(super) mounts: Vec<sandbox::Mount>,
+    /// Variables with secrets; no others have them.
+    pub(super) secret_env: Vec<(String, String)>,
+    pub(super) held: Held,
+}
+
+/// What is locked, served or to be removed for a step.
+#[derive(Default)]
+pub(super) struct Held {
+    scratch: Vec<Scratch>,
+    caches: BTreeMap<Digest, CacheMount>,
+    agents: Vec<Agent>,
+}
+
+/// A cache that a step wants.
+struct Wanted {
+    identity: CacheMountIdentity,
+    sharing: CacheSharing,
+    tree: Tree,
+    source: String,
+}
+
+impl Execution {
+    /// The digests of what the bind and cache mounts show at first, in their order.
+    pub(super) async fn digests_of_mounts(
+        self: &Arc<Self>,
+        op: &RunOp,
+        inputs: &Inputs,
+    ) -> Result<Vec<Digest>, SolveErrorKind> {
+        let mut digests = Vec::new();
+        for mount in &op.mounts {
+            if let MountKind::Bind { tree, source, .. } | MountKind::Cache { tree, source, .. } =
+                &mount.kind
+            {
+                digests.push(self.digest_of_mount(tree, source, inputs).await?);
+            }
+        }
+        Ok(digests)
+    }
+
+    async fn digest_of_mount(
+        self: &Arc<Self>,
+        tree: &Tree,
+        source: &str,
+        inputs: &Inputs,
+    ) -> Result<Digest, SolveErrorKind> {
+        match tree {
+            Tree::Empty => Ok(KeyHasher::new("empty").digest()),
+            Tree::Vertex(_) | Tree::Context(_) => {
+                let request = Request {
+                    path: source.trim_start_matches('/').to_owned(),
+                    ..Request::default()
+                };
+                self.digest_of_tree(tree, &request, inputs).await
+            }
+        }
+    }
+
+    /// Makes what is mounted for the length of the step. `digests` are those of the mounts.
+    pub(super) async fn mounts(
+        self: &Arc<Self>,
+        op: &RunOp,
+        digests: &[Digest],
+        inputs: &Inputs,
+    ) -> Result<Mounts, SolveErrorKind> {
+        let mut all = Mounts::default();
+        all.held.caches = self.caches(op, digests, inputs).await?;
+        let mut digests = digests.iter();
+        for op::Mount { target, kind } in &op.mounts {
+            let source = match kind {
+                MountKind::Tmpfs { size_bytes } => Some(MountSource::Tmpfs {
+                    size_bytes: *size_bytes,
+                    mode: 0o1777,
+                }),
+                MountKind::Bind {
+                    tree,
+                    source,
+                    access,
+                } => {
+                    digests.next();
+                    let access = match access {
+                        op::Access::ReadOnly => sandbox::Access::ReadOnly,
+                        op::Access::ReadWrite => self.discard(&mut all.held)?,
+                    };
+                    Some(MountSource::Bind(Bind {
+                        tree: self.tree_of_mount(tree, source, inputs).await?,
+                        path: PathBuf::from(source),
+                        access,
+                    }))
+                }
+                MountKind::Cache { access, source, .. } => {
+                    let identity = identity(kind, digests.next());
+                    let cache = identity.and_then(|it| all.held.caches.get(&it.key()));
+                    cache.map(|cache| cache_source(cache, kind, source, *access))
+                }
+                MountKind::Secret(secret) => self.secret(secret, &mut all.secret_env)?,
+                MountKind::Ssh {
+                    id,
+                    required,
+                    attributes,
+                } => match self.solver.agents.get(id) {
+                    Some(socket) => {
+                        let scratch = self.solver.store.scratch()?;
+                        let agent = Agent::serve(scratch, socket, *attributes)?;
+                        let source = agent.source();
+                        all.held.agents.push(agent);
+                        Some(source)
+                    }
+                    None if *required => return Err(MountError::NoAgent { id: id.clone() }.into()),
+                    None => None,
+                },
+            };
+            all.mounts.extend(source.map(|source| sandbox::Mount {
+                target: PathBuf::from(target),
+                source,
+            }));
+        }
+        all.mounts.extend(op.script.as_ref().map(script));
+        Ok(all)
+    }
+
+    /// A place for what a step writes to a mount that forgets it.
+    fn discard(&self, held: &mut Held) -> Result<sandbox::Access, SolveErrorKind> {
+        let directory = self.solver.store.scratch()?;
+        let scratch = directory.path().to_owned();
+        held.scratch.push(directory);
+        Ok(sandbox::Access::Discard { scratch })
+    }
+
+    /// Where the files are that a mount shows.
+    ///
+    /// Those of a context are copied first: the step must not see what the ignore file keeps out,
+    /// nor who owns the files on this machine.
+    async fn tree_of_mount(
+        self: &Arc<Self>,
+        tree: &Tree,
+        source: &str,
+        inputs: &Inputs,
+    ) -> Result<sandbox::Tree, SolveErrorKind> {
+        let file_system = match tree {
+            Tree::Empty => FileSystem::default(),
+            Tree::Vertex(id) => inputs.of(Some(*id)),
+            Tree::Context(_) => {
+                let path = source.trim_start_matches('/').to_owned();
+                let copy = CopyOp {
+                    root: None,
+                    items: vec![CopyItem::Path {
+                        tree: tree.clone(),
+                        path,
+                    }],
+                    destination: source.to_owned(),
+                    chown: None,
+                    chmod: None,
+                    placement: Placement::Over,
+                    parents: false,
+                    exclude: Vec::new(),
+                    unpack: Unpack::Never,
+                };
+                // Boxed, because a copy could in turn want what a step makes.
+                Box::pin(self.copy(&copy, inputs)).await?.result
+            }
+        };
+        Ok(sandbox::Tree::Layers(
+            self.materialize(inputs.vertex, &file_system).await?,
+        ))
+    }
+
+    /// Takes the caches of a step, by their keys: every one once, and all in one order, so that no
+    /// two steps wait for each other.
+    async fn caches(
+        self: &Arc<Self>,
+        op: &RunOp,
+        digests: &[Digest],
+        inputs: &Inputs,
+    ) -> Result<BTreeMap<Digest, CacheMount>, SolveErrorKind> {
+        let mut taken = BTreeMap::new();
+        for (key, wanted) in wanted_caches(op, digests) {
+            let content = match &wanted.tree {
+                Tree::Empty => None,
+                tree @ (Tree::Context(_) | Tree::Vertex(_)) => {
+                    Some(self.tree_of_mount(tree, &wanted.source, inputs).await?)
+                }
+            };
+            let mounts = self.solver.store.cache_mounts();
+            let cache = blocking(move || take_cache(&mounts, &wanted, content.as_ref())).await?;
+            taken.insert(key, cache);
+        }
+        Ok(taken)
+    }
+
+    /// Returns the file with a secret, if there is to be one, and adds the variable.
+    fn secret(
+        &self,
+        secret: &SecretMount,
+        env: &mut Vec<(String, String)>,
+    ) -> Result<Option<MountSource>, SolveErrorKind> {
+        let SecretMount {
+            id,
+            as_file,
+            env: variable,
+            required,
+            attributes,
+        } = secret;
+        let value = match self.solver.secrets.get(id) {
+            Some(value) => value.reveal(),
+            None if *required => return Err(MountError::NoSecret { id: id.clone() }.into()),
+            None => return Ok(None),
+        };
+        if let Some(name) = variable {
+            let text = std::str::from_utf8(value)
+                .ok()
+                .filter(|text| !text.contains('\0'))
+                .ok_or_else(|| MountError::SecretNotText {
+                    id: id.clone(),
+                    variable: name.clone(),
+                })?;
+            env.push((name.clone(), text.to_owned()));
+        }
+        let FileAttributes { mode, uid, gid } = *attributes;
+        Ok(as_file.then(|| MountSource::File {
+            contents: value.to_vec(),
+            mode,
+            uid,
+            gid,
+        }))
+    }
+}
+
+/// The caches that a step wants, each once; where it wants one in several ways, in the strictest.
+fn wanted_caches(op: &RunOp, digests: &[Digest]) -> BTreeMap<Digest, Wanted> {
+    let mut all: BTreeMap<Digest, Wanted> = BTreeMap::new();
+    let with_content = op.mounts.iter().filter(|mount| match mount.kind {
+        MountKind::Bind { .. } | MountKind::Cache { .. } => true,
+        MountKind::Tmpfs { .. } | MountKind::Secret(_) | MountKind::Ssh { .. } => false,
+    });
+    for (mount, digest) in with_content.zip(digests) {
+        let MountKind::Cache {
+            sharing,
+            tree,
+            source,
+            ..
+        } = &mount.kind
+        else {
+            continue;
+        };
+        let Some(identity) = identity(&mount.kind, Some(digest)) else {
+            continue;
+        };
+        let wanted = all.entry(identity.key()).or_insert_with(|| Wanted {
+            identity,
+            sharing: *sharing,
+            tree: tree.clone(),
+            source: source.clone(),
+        });
+        wanted.sharing = match (wanted.sharing, *sharing) {
+            (CacheSharing::Locked, _) | (_, CacheSharing::Locked) => CacheSharing::Locked,
+            (CacheSharing::Private, _) | (_, CacheSharing::Private) => CacheSharing::Private,
+            (CacheSharing::Shared, CacheSharing::Shared) => CacheSharing::Shared,
+        };
+    }
+    all
+}
+
+/// What tells a cache apart: `None` for other mounts.
+///
+/// A cache that starts empty is the same whatever part of it is mounted; of one that starts with
+/// files only the part is copied that is mounted.
+fn identity(kind: &MountKind, digest: Option<&Digest>) -> Option<CacheMountIdentity> {
+    let MountKind::Cache {
+        id,
+        tree,
+        attributes,
+        ..
+    } = kind
+    else {
+        return None;
+    };
+    let FileAttributes { mode, uid, gid } = *attributes;
+    Some(CacheMountIdentity {
+        id: id.clone(),
+        content: match tree {
+            Tree::Empty => None,
+            Tree::Context(_) | Tree::Vertex(_) => digest.copied(),
+        },
+        attributes: (*attributes != CACHE_ATTRIBUTES).then_some(CacheMountAttributes {
+            mode,
+            uid,
+            gid,
+        }),
+    })
+}
+
+/// Waits for a cache, and makes it if it is not there. Blocks.
+fn take_cache(
+    mounts: &CacheMounts,
+    wanted: &Wanted,
+    content: Option<&sandbox::Tree>,
+) -> Result<CacheMount, SolveErrorKind> {
+    let sharing = match wanted.sharing {
+        CacheSharing::Shared => mounts::CacheSharing::Shared,
+        CacheSharing::Private => mounts::CacheSharing::Private,
+        CacheSharing::Locked => mounts::CacheSharing::Locked,
+    };
+    let cache = mounts.acquire(&wanted.identity, sharing, || {
+        content
+            .map(|tree| open_content(tree, &wanted.source))
+            .transpose()
+    })?;
+    if content.is_none() && wanted.source != "/" {
+        let io_error = |error: rustix::io::Errno| SolveErrorKind::Io {
+            doing: "opening a cache mount",
+            source: error.into(),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(cache.path(), flags, Mode::empty()).map_err(io_error)?;
+        let owner = Owner { uid: 0, gid: 0 };
+        let source = Path::new(&wanted.source);
+        sandbox::rootfs::create_dirs(std::os::fd::AsFd::as_fd(&root), source, owner)?;
+    }
+    Ok(cache)
+}
+
+/// Opens the directory that a new cache starts as.
+fn open_content(tree: &sandbox::Tree, source: &str) -> Result<OwnedFd, SolveErrorKind> {
+    let root = sandbox::rootfs::mount_read_only(tree)?;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat2(&root, source, flags, Mode::empty(), inside);
+    directory.map_err(|error| {
+        MountError::CacheContent {
+            source_path: source.to_owned(),
+            source: error.into(),
+        }
+        .into()
+    })
+}
+
+fn cache_source(
+    cache: &CacheMount,
+    kind: &MountKind,
+    source: &str,
+    access: op::Access,
+) -> MountSource {
+    let starts_empty = matches!(
+        kind,
+        MountKind::Cache {
+            tree: Tree::Empty,
+            ..
+        }
+    );
+    MountSource::Bind(Bind {
+        tree: sandbox::Tree::Directory(cache.path().to_owned()),
+        path: PathBuf::from(if starts_empty { source } else { "/" }),
+        access: match access {
+            op::Access::ReadOnly => sandbox::Access::ReadOnly,
+            op::Access::ReadWrite => sandbox::Access::ReadWrite,
+        },
+    })
+}
+
+fn script(script: &op::Script) -> sandbox::Mount {
+    sandbox::Mount {
+        target: PathBuf::from(SCRIPT_DIRECTORY).join(&script.name),
+        source: MountSource::File {
+            contents: script.content.clone().into_bytes(),
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        },
+    }
+}
