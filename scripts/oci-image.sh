@@ -39,6 +39,7 @@ blob() {
     digest=${digest%% *}
     jq -nc --arg type "$1" --arg digest "sha256:$digest" --argjson size "$(stat -c %s "$file")" \
         '{mediaType: $type, digest: $digest, size: $size}'
+    chmod 0644 "$file"
     mv "$file" "$layout/blobs/sha256/$digest"
 }
 

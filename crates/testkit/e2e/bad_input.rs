@@ -66,7 +66,7 @@ fn refused(
     let errors = finished
         .stderr
         .lines()
-        .filter(|line| line.starts_with("error:"))
+        .filter(|line| line.starts_with("ERROR: "))
         .count();
     ensure!(errors == 1, "{errors} messages in\n{}", finished.stderr);
     no_archive(workspace.path())?;
@@ -311,7 +311,7 @@ fn disk_full_in_the_store(suite: &Suite) -> anyhow::Result<()> {
         &workspace,
         dockerfile,
         &words,
-        &["no space left", &store, "help:"],
+        &["No space left on device", &store, "help:"],
     )?;
 
     // With room again, the same store serves.
@@ -343,7 +343,7 @@ fn disk_full_at_the_destination(suite: &Suite) -> anyhow::Result<()> {
         );
         let said = finished.diagnostic();
         ensure!(
-            said.contains("out/image.tar") && said.contains("no space left"),
+            said.contains("out/image.tar") && said.contains("No space left on device"),
             "{said}"
         );
         let left = fs::read_dir(&out)?.count();

@@ -113,14 +113,12 @@ fn write_a_docker_archive(suite: &Suite) -> anyhow::Result<()> {
         .succeed()?;
     let archive = workspace.path().join("hello-arm64.tar");
     let source = format!("docker-archive:{}", archive.display());
-    let found = peer::run(&mut peer::skopeo(&["inspect", "--config", &source]))?;
-    ensure!(
-        found.contains("\"architecture\":\"arm64\""),
-        "skopeo finds {found}"
-    );
+    let config = peer::run(&mut peer::skopeo(&["inspect", "--config", &source]))?;
+    let config: serde_json::Value = serde_json::from_str(&config)?;
+    ensure!(config["architecture"] == "arm64", "skopeo finds {config}");
     let tags = peer::run(&mut peer::skopeo(&["list-tags", &source]))?;
     ensure!(
-        tags.contains("docker.io/library/hello:arm64"),
+        tags.contains("\"hello:arm64\""),
         "skopeo finds {tags}"
     );
     Ok(())

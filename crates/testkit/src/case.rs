@@ -15,7 +15,7 @@
 //! | question | answer |
 //! |---|---|
 //! | `exit` | the exit code |
-//! | `error` | the diagnostic: standard error from `error:` on |
+//! | `error` | what standard error says after the progress |
 //! | `says TEXT` | `yes` if standard error has a line with TEXT in it, else `no` |
 //! | `executed` | how many `RUN` steps were executed |
 //! | `kind` | `manifest` or `index` |

@@ -189,14 +189,13 @@ impl Finished {
         self.status.code()
     }
 
-    /// The steps that were executed, as opposed to found in the cache: their names as the plain
-    /// progress shows them, `[linux/arm64 builder 2/3] RUN make`.
+    /// The steps that were executed to their end, as opposed to found in the cache: their names as the
+    /// plain progress shows them, `[linux/arm64 builder 2/3] RUN make`.
     #[must_use]
     pub fn executed(&self) -> Vec<&str> {
         let lines = || {
-            self.stderr
-                .lines()
-                .filter_map(|line| line.strip_prefix('#')?.split_once(' '))
+            let lines = self.stderr.lines();
+            lines.filter_map(|line| line.strip_prefix('#')?.split_once(' '))
         };
         let mut steps: Vec<(&str, &str)> = Vec::new();
         for (number, text) in lines() {
@@ -205,10 +204,10 @@ impl Finished {
                 steps.push((number, text));
             }
         }
-        let is_cached = |number| lines().any(|line| line == (number, "CACHED"));
+        let is_done = |number| lines().any(|(of, text)| of == number && text.starts_with("DONE "));
         steps
             .into_iter()
-            .filter(|(number, name)| is_instruction(name) && !is_cached(*number))
+            .filter(|(number, name)| is_instruction(name) && is_done(*number))
             .map(|(_, name)| name)
             .collect()
     }
@@ -218,30 +217,40 @@ impl Finished {
     pub fn executed_runs(&self) -> usize {
         self.executed()
             .iter()
-            .filter(|name| name.contains("] RUN "))
+            .filter(|name| is_step_of(name, "RUN "))
             .count()
     }
 
-    /// The diagnostic: standard error from the line that starts with `error:`.
+    /// The diagnostic: what standard error says after the progress.
     #[must_use]
-    pub fn diagnostic(&self) -> &str {
-        let start = if self.stderr.starts_with("error:") {
-            Some(0)
-        } else {
-            self.stderr.find("\nerror:").map(|line_end| line_end + 1)
-        };
-        start.map_or("", |start| &self.stderr[start..])
+    pub fn diagnostic(&self) -> String {
+        // Progress ends with a step's line, or with the last output of the step that failed.
+        let is_progress = |line: &&str| line.starts_with('#') || *line == "------";
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        let progress = lines
+            .iter()
+            .rposition(is_progress)
+            .map_or(0, |last| last + 1);
+        lines[progress..]
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 }
 
 /// Whether a step's name is that of an instruction that makes files.
 fn is_instruction(name: &str) -> bool {
-    let Some((_, instruction)) = name.split_once("] ") else {
-        return false;
-    };
     ["RUN ", "COPY ", "ADD ", "WORKDIR "]
-        .iter()
-        .any(|word| instruction.starts_with(word))
+        .into_iter()
+        .any(|word| is_step_of(name, word))
+}
+
+/// Whether a step's name, `[stage 1/2] RUN make`, is that of such an instruction, or its trigger.
+fn is_step_of(name: &str, word: &str) -> bool {
+    name.split_once("] ").is_some_and(|(_, instruction)| {
+        let instruction = instruction.strip_prefix("ONBUILD ").unwrap_or(instruction);
+        instruction.starts_with(word)
+    })
 }
 
 fn collect(mut stream: impl Read + Send + 'static) -> Collector {

@@ -184,6 +184,8 @@ impl Workspace<'_> {
             .env("RBUILD_CONFIG", self.suite.config())
             .env("SOURCE_DATE_EPOCH", EPOCH)
             .env("NO_COLOR", "1")
+            // Nothing may leave loopback; what tries to is refused at once.
+            .env("HTTPS_PROXY", "http://127.0.0.1:1")
             .current_dir(self.path());
         self.account.apply(&mut command)?;
         Ok(Rbuild::new(command))
@@ -209,7 +211,9 @@ impl Drop for Workspace<'_> {
         if fs::remove_dir_all(&path).is_err() {
             // What belongs to subordinate ids, only their namespace can remove.
             let mut remove = Command::new("unshare");
-            remove.args(["--map-root-user", "--map-auto", "rm", "-rf", "--"]).arg(&path);
+            remove
+                .args(["--map-root-user", "--map-auto", "rm", "-rf", "--"])
+                .arg(&path);
             if let Err(error) = peer::run(&mut remove) {
                 eprintln!("{} stays behind: {error:#}", path.display());
             }

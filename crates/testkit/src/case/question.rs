@@ -80,7 +80,7 @@ impl Observed<'_> {
                 let code = self.command.code();
                 code.context("rbuild was ended by a signal")?.to_string()
             }
-            Question::Error => json_text(self.command.diagnostic()),
+            Question::Error => json_text(&self.command.diagnostic()),
             Question::Says(text) => {
                 yes_or_no(self.command.stderr.lines().any(|line| line.contains(text)))
             }
