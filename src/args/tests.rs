@@ -113,6 +113,15 @@ fn platforms_are_split_and_repeated() {
 }
 
 #[test]
+fn rights_are_split_and_repeated() {
+    use graph::op::Entitlement::{NetworkHost, SecurityInsecure};
+    let args = build("rbuild --allow network.host,security.insecure .");
+    assert_eq!(args.entitlements, [NetworkHost, SecurityInsecure]);
+    let args = build("rbuild --allow network.host --allow network.host .");
+    assert_eq!(args.entitlements, [NetworkHost, NetworkHost]);
+}
+
+#[test]
 fn switches_take_docker_booleans() {
     let on = build("rbuild --push -q --no-cache=1 .").switches;
     assert!(on.push && on.quiet && on.no_cache && !on.timings);
@@ -211,6 +220,7 @@ fn words_that_rbuild_does_not_know_are_refused() {
         "rbuild --progress tty .",
         "rbuild --progress rawjson .",
         "rbuild --network bridge .",
+        "rbuild --allow everything .",
         "rbuild --jobs 0 .",
         "rbuild --isolation chroot .",
         "rbuild --provenance=mode=max .",

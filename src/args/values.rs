@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use graph::op::NetworkMode;
+use graph::op::{Entitlement, NetworkMode};
 use oci::reference::ReferenceError;
 use oci::{Digest, ImageSource, LayoutImage, Platform, Reference};
 
@@ -38,6 +38,8 @@ pub(crate) enum ValueError {
     ContextNotYet { name: String, what: &'static str },
     #[error("network mode \"{text}\" not supported: expected default, none or host")]
     Network { text: String },
+    #[error("unknown entitlement {text}: expected network.host or security.insecure")]
+    Entitlement { text: String },
     #[error("attestations are not supported yet; only `false` is")]
     Attestation,
     #[error("expected seconds since 1970, found `{text}`")]
@@ -116,6 +118,16 @@ pub(crate) fn network(text: &str) -> Result<NetworkMode, ValueError> {
             text: text.to_owned(),
         }),
     }
+}
+
+/// Reads one right of `--allow`.
+pub(crate) fn entitlement(text: &str) -> Result<Entitlement, ValueError> {
+    [Entitlement::NetworkHost, Entitlement::SecurityInsecure]
+        .into_iter()
+        .find(|entitlement| entitlement.to_string() == text)
+        .ok_or_else(|| ValueError::Entitlement {
+            text: text.to_owned(),
+        })
 }
 
 /// Reads the value of `--provenance` and `--sbom`, of which only "none" can be had yet.

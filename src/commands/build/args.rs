@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use exporter::Output;
-use graph::op::NetworkMode;
+use graph::op::{Entitlement, NetworkMode};
 use oci::{Platform, Reference};
 
 use crate::args::values::{self, BuildContextArg, KeyValue};
@@ -63,6 +63,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "MODE", default_value = "default", hide_default_value = true,
           value_parser = values::network)]
     pub(crate) network: NetworkMode,
+
+    /// Let RUN steps ask for network.host or security.insecure
+    #[arg(long = "allow", value_name = "RIGHT,…", value_delimiter = ',',
+          value_parser = values::entitlement)]
+    pub(crate) entitlements: Vec<Entitlement>,
 
     /// How progress is shown [default: $BUILDKIT_PROGRESS, else auto]
     #[arg(long, value_name = "MODE")]

@@ -256,7 +256,7 @@ fn definition(args: BuildArgs, environment: &Environment) -> Result<Definition, 
             .map(|arg| Ok((arg.name.clone(), named_context(arg.name, arg.context)?)))
             .collect::<Result<BTreeMap<_, _>, OptionError>>()?,
         network: args.network,
-        entitlements: Default::default(),
+        entitlements: args.entitlements.into_iter().collect(),
         provisions: Default::default(),
         source_date_epoch: epoch
             .map(values::epoch)
