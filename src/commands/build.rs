@@ -107,19 +107,19 @@ struct Build<'a> {
 impl Build<'_> {
     /// One line for each part.
     async fn run(&mut self, contexts: Contexts) -> Result<Option<Delivered>, Failure> {
-        let graph = self.lower().await?;
+        let graph = self.lower(contexts.ignored()).await?;
         self.checks.verdict(&self.warnings)?;
         let solution = self.solve(contexts, &graph).await?;
         self.deliver(&images(&graph, &solution), &graph).await
     }
 
-    async fn lower(&mut self) -> Result<Graph, Failure> {
+    async fn lower(&mut self, ignored: &[String]) -> Result<Graph, Failure> {
         let lowered = bases::lower(self, &self.options.definition).await;
         let graph = lowered.map_err(|error| {
             self.warnings = self.checks.reported(error.warnings);
             error.failure
         })?;
-        self.warnings = self.checks.findings(self.parsed, &graph);
+        self.warnings = self.checks.findings(self.parsed, &graph, ignored)?;
         self.note = self.unasked_platform(&graph);
         Ok(graph)
     }

@@ -66,6 +66,25 @@ fn skip_control_sequence(chars: &mut Chars<'_>) {
     chars.next_if(|c| matches!(c, '@'..='~'));
 }
 
+/// The standard library appends ` (os error 28)` to what the kernel says. The words say it already.
+pub(crate) fn without_os_numbers(text: &str) -> String {
+    const OPENING: &str = " (os error ";
+    let mut parts = text.split(OPENING);
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|digit| digit.is_ascii_digit()) => {
+                clean += rest;
+            }
+            Some(_) | None => {
+                clean += OPENING;
+                clean += part;
+            }
+        }
+    }
+    clean
+}
+
 /// Cuts the output of a process into lines, whatever pieces it comes in.
 ///
 /// Carriage returns end a line too, so that every state of a progress bar is a line.
@@ -147,6 +166,18 @@ mod tests {
             }
             seen.extend(lines.finish());
             assert_eq!(seen, expected, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_the_kernel_are_not_told() {
+        for (text, expected) in [
+            ("x: No space left (os error 28)", "x: No space left"),
+            ("a (os error 1): b (os error 2)!", "a: b!"),
+            ("a (os error x) b", "a (os error x) b"),
+            ("a (os error 1", "a (os error 1"),
+        ] {
+            assert_eq!(without_os_numbers(text), expected);
         }
     }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use dockerfile::lint::Warning;
 use dockerfile::{DockerfileError, Source, Span};
 
-use crate::ui::printable::printable;
+use crate::ui::printable::{printable, without_os_numbers};
 use crate::ui::progress::{FailedStep, StepTime};
 use crate::ui::units;
 
@@ -209,25 +209,6 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     without_os_numbers(&text)
-}
-
-/// The standard library appends ` (os error 28)` to what the kernel says. The words say it already.
-fn without_os_numbers(text: &str) -> String {
-    const OPENING: &str = " (os error ";
-    let mut parts = text.split(OPENING);
-    let mut clean = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.split_once(')') {
-            Some((number, rest)) if number.bytes().all(|digit| digit.is_ascii_digit()) => {
-                clean += rest;
-            }
-            Some(_) | None => {
-                clean += OPENING;
-                clean += part;
-            }
-        }
-    }
-    clean
 }
 
 /// Takes terminal orders out of a text and leaves it its lines.

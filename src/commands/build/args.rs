@@ -113,6 +113,12 @@ pub(crate) struct Switches {
           value_parser = values::boolean)]
     pub(crate) load: bool,
 
+    /// Look base images up in their registries; this happens in any case
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          value_parser = values::boolean)]
+    pub(crate) pull: bool,
+
     /// Run every step, also those whose results are known
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", default_value = "false", hide_default_value = true,

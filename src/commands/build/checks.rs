@@ -1,6 +1,8 @@
 //! Which findings about a Dockerfile are reported, and whether they fail the build
 //! (`dockerfile.md` §17).
 
+use std::collections::BTreeSet;
+
 use dockerfile::ast::Dockerfile;
 use dockerfile::lint::{self, CheckConfig, Rule, Warning};
 use graph::Graph;
@@ -37,15 +39,21 @@ impl Checks {
     }
 
     /// Returns what is to be reported, in the order of the file.
-    pub(super) fn findings(&self, dockerfile: &Dockerfile, graph: &Graph) -> Vec<Warning> {
-        let mut findings = lint::check(dockerfile);
-        findings.retain(|finding| {
-            is_of_file(finding.rule)
-                || stage_of(dockerfile, finding)
-                    .is_none_or(|stage| graph.reached_stages.contains(&stage))
-        });
+    ///
+    /// # Errors
+    ///
+    /// A pattern of the ignore file is none.
+    pub(super) fn findings(
+        &self,
+        dockerfile: &Dockerfile,
+        graph: &Graph,
+        ignore_file: &[String],
+    ) -> Result<Vec<Warning>, Failure> {
+        let mut findings = of_text(dockerfile, &graph.reached_stages);
         findings.extend(graph.warnings.iter().cloned());
-        self.reported(findings)
+        let ignored = graph::lint::ignored_sources(&graph.context_sources, ignore_file);
+        findings.extend(ignored.map_err(|error| Failure::new(&error, None).of_build())?);
+        Ok(self.reported(findings))
     }
 
     /// Returns those of the `findings` that are to be reported, in the order of the file.
@@ -68,6 +76,16 @@ impl Checks {
         };
         Err(Failure::new(&violation, None).of_build())
     }
+}
+
+/// What the text alone shows, of the stages that are needed.
+fn of_text(dockerfile: &Dockerfile, reached_stages: &BTreeSet<usize>) -> Vec<Warning> {
+    let mut findings = lint::check(dockerfile);
+    findings.retain(|finding| {
+        is_of_file(finding.rule)
+            || stage_of(dockerfile, finding).is_none_or(|stage| reached_stages.contains(&stage))
+    });
+    findings
 }
 
 /// The place of the stage that a finding is in; `None` above the first FROM.
@@ -102,5 +120,55 @@ fn is_of_file(rule: Rule) -> bool {
         | Rule::CopyIgnoredFile
         | Rule::ExposeProtoCasing
         | Rule::ExposeInvalidFormat => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dockerfile::Source;
+
+    use super::*;
+    use crate::ui::report::Paint;
+
+    const FILE: &str = "FROM a as A\nMAINTAINER x\nFROM b AS b\nMAINTAINER y\n";
+
+    fn rules(config: &str, reached: &[usize]) -> (Checks, Vec<Warning>) {
+        let parsed = dockerfile::parse(&Source::new("Dockerfile", FILE.as_bytes())).unwrap();
+        let checks = Checks {
+            config: CheckConfig::parse(config).unwrap(),
+        };
+        let reached = reached.iter().copied().collect();
+        let findings = checks.reported(of_text(&parsed, &reached));
+        (checks, findings)
+    }
+
+    fn names(config: &str, reached: &[usize]) -> Vec<(&'static str, usize)> {
+        let findings = rules(config, reached).1;
+        let place = |finding: &Warning| (finding.rule.name(), finding.span.start);
+        findings.iter().map(place).collect()
+    }
+
+    #[test]
+    fn instructions_of_stages_nobody_needs_are_not_reported() {
+        let casing = [("FromAsCasing", 0), ("StageNameCasing", 0)];
+        let found = names("", &[1]);
+        assert!(
+            casing.iter().all(|finding| found.contains(finding)),
+            "{found:?}"
+        );
+        assert!(found.contains(&("MaintainerDeprecated", 37)), "{found:?}");
+        assert!(!found.contains(&("MaintainerDeprecated", 12)), "{found:?}");
+        let both = names("", &[0, 1]);
+        assert!(both.contains(&("MaintainerDeprecated", 12)), "{both:?}");
+    }
+
+    #[test]
+    fn the_file_chooses_rules_and_whether_they_fail_the_build() {
+        assert_eq!(names("skip=all", &[0, 1]), []);
+        let (checks, findings) = rules("skip=MaintainerDeprecated", &[0, 1]);
+        assert!(checks.verdict(&findings).is_ok());
+        let (checks, findings) = rules("skip=MaintainerDeprecated;error=true", &[0, 1]);
+        insta::assert_snapshot!(checks.verdict(&findings).unwrap_err().render(Paint::Plain), @r"ERROR: failed to build: failed to solve: lint violation found for rules: FromAsCasing, StageNameCasing");
+        assert!(checks.verdict(&[]).is_ok());
     }
 }

@@ -31,8 +31,8 @@ pub(super) struct Contexts {
     pub(super) dockerfile: Arc<Source>,
     /// The directory of the main context; `None` offers no files.
     directory: Option<PathBuf>,
-    /// What the ignore file keeps out of it.
-    ignored: Patterns,
+    /// What is kept out of it.
+    ignore_file: IgnoreFile,
     named: BTreeMap<ContextName, LocalContext>,
 }
 
@@ -129,7 +129,7 @@ impl Contexts {
             return Ok(Self {
                 dockerfile: Arc::new(Source::new("Dockerfile", &standard_input()?)),
                 directory: None,
-                ignored: compile("", b"")?,
+                ignore_file: IgnoreFile::parse("", b"")?,
                 named,
             });
         }
@@ -151,16 +151,21 @@ impl Contexts {
             }
         };
         let own_ignore = found.and_then(|name| place.read_ignore(&name).transpose());
-        let ignored = match own_ignore.transpose()? {
-            Some(patterns) => patterns,
-            None => ignore_file(&directory)?,
+        let ignore_file = match own_ignore.transpose()? {
+            Some(own) => own,
+            None => IgnoreFile::of(&directory)?,
         };
         Ok(Self {
             dockerfile: Arc::new(dockerfile),
             directory: Some(directory),
-            ignored,
+            ignore_file,
             named,
         })
+    }
+
+    /// Returns the patterns of what is kept out of the main context.
+    pub(super) fn ignored(&self) -> &[String] {
+        &self.ignore_file.patterns
     }
 
     /// Returns the directories; `nothing` is an empty one, for a build without files.
@@ -168,11 +173,14 @@ impl Contexts {
         let Self {
             dockerfile: _,
             directory,
-            ignored,
+            ignore_file,
             named: mut directories,
         } = self;
         let directory = directory.unwrap_or_else(|| nothing.to_owned());
-        let main = LocalContext { directory, ignored };
+        let main = LocalContext {
+            directory,
+            ignored: ignore_file.compiled,
+        };
         directories.insert(ContextName::Main, main);
         directories
     }
@@ -185,7 +193,7 @@ fn named(options: &Options) -> Result<BTreeMap<ContextName, LocalContext>, Conte
             NamedContext::Directory(directory) => {
                 let context = LocalContext {
                     directory: directory.clone(),
-                    ignored: ignore_file(directory)?,
+                    ignored: IgnoreFile::of(directory)?.compiled,
                 };
                 contexts.insert(ContextName::Named(name.clone()), context);
             }
@@ -257,10 +265,10 @@ impl Place {
     }
 
     /// Reads the ignore file that belongs to the Dockerfile alone, if there is one.
-    fn read_ignore(&self, dockerfile: &Path) -> Result<Option<Patterns>, ContextError> {
+    fn read_ignore(&self, dockerfile: &Path) -> Result<Option<IgnoreFile>, ContextError> {
         let mut name = dockerfile.as_os_str().to_owned();
         name.push(".dockerignore");
-        patterns(&self.directory, Path::new(&name))
+        IgnoreFile::read(&self.directory, Path::new(&name))
     }
 }
 
@@ -270,29 +278,44 @@ fn shown_name(path: &Path) -> String {
     name.to_string_lossy().into_owned()
 }
 
-fn ignore_file(directory: &Path) -> Result<Patterns, ContextError> {
-    match patterns(directory, Path::new(".dockerignore"))? {
-        Some(patterns) => Ok(patterns),
-        None => compile("", b""),
-    }
+/// What a file says that is to be kept out of a context.
+#[derive(Debug)]
+struct IgnoreFile {
+    /// Its patterns as text, for messages about them.
+    patterns: Vec<String>,
+    compiled: Patterns,
 }
 
-fn patterns(directory: &Path, name: &Path) -> Result<Option<Patterns>, ContextError> {
-    match read_beneath(directory, name) {
-        Ok(text) => compile(&shown_name(name), &text).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ContextError::Ignore {
-            name: shown_name(name),
-            source: plain(source),
-        }),
+impl IgnoreFile {
+    /// Reads the one of a directory; without one, nothing is kept out.
+    fn of(directory: &Path) -> Result<Self, ContextError> {
+        match Self::read(directory, Path::new(".dockerignore"))? {
+            Some(found) => Ok(found),
+            None => Self::parse("", b""),
+        }
     }
-}
 
-fn compile(name: &str, text: &[u8]) -> Result<Patterns, ContextError> {
-    Patterns::new(ignore::read(text)).map_err(|source| ContextError::Pattern {
-        name: name.to_owned(),
-        source,
-    })
+    fn read(directory: &Path, name: &Path) -> Result<Option<Self>, ContextError> {
+        match read_beneath(directory, name) {
+            Ok(text) => Self::parse(&shown_name(name), &text).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ContextError::Ignore {
+                name: shown_name(name),
+                source: plain(source),
+            }),
+        }
+    }
+
+    fn parse(name: &str, text: &[u8]) -> Result<Self, ContextError> {
+        let patterns = ignore::read(text);
+        match Patterns::new(&patterns) {
+            Ok(compiled) => Ok(Self { patterns, compiled }),
+            Err(source) => Err(ContextError::Pattern {
+                name: name.to_owned(),
+                source,
+            }),
+        }
+    }
 }
 
 /// Reads a regular file whose path does not lead out of `directory`.

@@ -100,8 +100,9 @@ impl Options {
         if args.switches.load {
             return Err(OptionError::Load);
         }
-        // The only level there is, so nothing follows from it yet.
+        // The only level there is, and what happens anyway: nothing follows from them yet.
         let Isolation::Full = args.isolation;
+        let _base_images_are_always_looked_up: bool = args.switches.pull;
         let jobs = args
             .jobs
             .or_else(|| std::thread::available_parallelism().ok())

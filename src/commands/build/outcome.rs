@@ -60,6 +60,17 @@ struct Metadata<'a> {
     names: Option<String>,
 }
 
+impl<'a> Metadata<'a> {
+    fn of(delivered: Option<&'a Delivered>) -> Self {
+        Self {
+            config_digest: delivered.and_then(|delivered| delivered.config_digest),
+            descriptor: delivered.map(|delivered| &delivered.descriptor),
+            digest: delivered.map(|delivered| delivered.digest),
+            names: delivered.map(names).filter(|names| !names.is_empty()),
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("writing {}: {source}", path.display())]
 struct WriteError {
@@ -85,13 +96,7 @@ pub(super) fn clear(options: &Options) -> Result<(), Failure> {
 pub(super) fn write(options: &Options, delivered: Option<&Delivered>) -> Result<(), Failure> {
     let id = delivered.map(|delivered| delivered.config_digest.unwrap_or(delivered.digest));
     if let Some(path) = &options.metadata_file {
-        let metadata = Metadata {
-            config_digest: delivered.and_then(|delivered| delivered.config_digest),
-            descriptor: delivered.map(|delivered| &delivered.descriptor),
-            digest: delivered.map(|delivered| delivered.digest),
-            names: delivered.map(names).filter(|names| !names.is_empty()),
-        };
-        let json = serde_json::to_string_pretty(&metadata);
+        let json = serde_json::to_string_pretty(&Metadata::of(delivered));
         let json = json.map_err(|error| Failure::new(&error, None))?;
         replace(path, json + "\n")?;
     }
@@ -128,5 +133,60 @@ fn replace(path: &Path, content: String) -> Result<(), Failure> {
             let path = path.to_owned();
             Err(Failure::new(&WriteError { path, source }, None))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_applies_is_in_the_metadata() {
+        let digest = Digest::of(b"x");
+        let descriptor = Descriptor::of(
+            "application/vnd.oci.image.manifest.v1+json"
+                .parse()
+                .unwrap(),
+            b"x",
+        );
+        let mut delivered = Delivered {
+            digest,
+            config_digest: None,
+            descriptor,
+            names: Vec::new(),
+        };
+        let keys = |delivered: Option<&Delivered>| {
+            let value = serde_json::to_value(Metadata::of(delivered)).unwrap();
+            let keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+            keys.join(" ")
+        };
+        assert_eq!(keys(None), "");
+        assert_eq!(
+            keys(Some(&delivered)),
+            "containerimage.descriptor containerimage.digest"
+        );
+        delivered.config_digest = Some(digest);
+        delivered.names = vec!["a".parse().unwrap(), "b:1".parse().unwrap()];
+        assert_eq!(
+            keys(Some(&delivered)),
+            "containerimage.config.digest containerimage.descriptor containerimage.digest image.name"
+        );
+        let names = Metadata::of(Some(&delivered)).names;
+        assert_eq!(
+            names.as_deref(),
+            Some("docker.io/library/a:latest,docker.io/library/b:1")
+        );
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("iid");
+        replace(&path, "one".to_owned()).unwrap();
+        replace(&path, "two".to_owned()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let missing = folder.path().join("none/iid");
+        assert!(replace(&missing, "x".to_owned()).is_err());
     }
 }

@@ -16,7 +16,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::{Carried, FailedStep, Outcome, Report, StepId, StepTime, Stream, Summary};
-use crate::ui::printable::{Lines, printable};
+use crate::ui::printable::{Lines, printable, without_os_numbers};
 use crate::ui::units;
 
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -164,7 +164,9 @@ impl StepState {
         let line = match outcome {
             Outcome::Done => format!("DONE {}", units::seconds(took)),
             Outcome::Cached => "CACHED".to_owned(),
-            Outcome::Failed(message) => format!("ERROR: {}", printable(message)),
+            Outcome::Failed(message) => {
+                format!("ERROR: {}", printable(&without_os_numbers(message)))
+            }
             Outcome::Canceled => "CANCELED".to_owned(),
         };
         self.hold(at, line);

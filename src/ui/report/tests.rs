@@ -160,18 +160,6 @@ fn sources_of_an_error_are_told_once() {
 }
 
 #[test]
-fn numbers_of_the_kernel_are_not_told() {
-    for (text, expected) in [
-        ("x: No space left (os error 28)", "x: No space left"),
-        ("a (os error 1): b (os error 2)!", "a: b!"),
-        ("a (os error x) b", "a (os error x) b"),
-        ("a (os error 1", "a (os error 1"),
-    ] {
-        assert_eq!(without_os_numbers(text), expected);
-    }
-}
-
-#[test]
 fn classes_have_the_exit_codes_of_the_house() {
     let codes = [
         Class::Failed,
