@@ -13,6 +13,7 @@ use oci::Platform;
 use solver::Caching;
 
 use super::args::{BuildArgs, Isolation, ProgressMode};
+use super::call::{Call, CallArg};
 use crate::args::values::{self, ContextValue, KeyValue};
 use crate::environment::Environment;
 use crate::ui;
@@ -29,6 +30,8 @@ pub(super) struct Options {
     pub(super) definition: Definition,
     /// Where it goes.
     pub(super) delivery: Request,
+    /// What is done in place of building it.
+    pub(super) call: Option<Call>,
     /// What is seen of it.
     pub(super) shown: Shown,
     /// Whether earlier results may serve.
@@ -126,7 +129,13 @@ impl Options {
             stdout_is_terminal: io::stdout().is_terminal(),
             jobs,
         };
+        let call = match (args.call, args.switches.check) {
+            (Some(CallArg::Instead(call)), _) => Some(call),
+            (Some(CallArg::Build) | None, true) => Some(Call::CHECK),
+            (Some(CallArg::Build) | None, false) => None,
+        };
         Ok(Self {
+            call,
             shown,
             caching: match args.switches.no_cache {
                 true => Caching::Renew,
