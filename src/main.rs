@@ -47,7 +47,10 @@ fn run() -> ExitCode {
     log(&cli, &environment);
     let paint = ui::paint(&environment);
     let result = match cli.command {
-        Command::Build(args) => commands::build::run(*args, &cli.global, &environment, paint),
+        Command::Build(args) => {
+            let done = commands::build::run(*args, &cli.global, &environment, paint);
+            done.map(|()| ExitCode::SUCCESS)
+        }
         Command::Images(args) => {
             let done = commands::images::run(&args, &cli.global, &environment);
             done.map(|()| ExitCode::SUCCESS)

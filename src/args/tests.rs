@@ -216,7 +216,6 @@ fn words_that_rbuild_does_not_know_are_refused() {
         "rbuild . .",
         "rbuild -t a",
         "rbuild --squash .",
-        "rbuild --secret id=a .",
         "rbuild --progress tty .",
         "rbuild --progress rawjson .",
         "rbuild --network bridge .",

@@ -6,16 +6,16 @@
 
 pub(crate) mod args;
 mod bases;
-pub(crate) mod call;
 mod checks;
 mod contexts;
 mod events;
 mod options;
 mod outcome;
+mod secrets;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use dockerfile::Source;
@@ -35,7 +35,6 @@ use crate::ui::report::{self, Detail, Excerpt, Failure, Paint};
 use crate::{interrupt, setup};
 
 pub(crate) use args::BuildArgs;
-use bases::Evaluation;
 use checks::Checks;
 use contexts::Contexts;
 use options::{Options, Shown};
@@ -46,17 +45,15 @@ pub(crate) fn run(
     global: &GlobalArgs,
     environment: &Environment,
     paint: Paint,
-) -> Result<ExitCode, Failure> {
+) -> Result<(), Failure> {
     let options = Options::read(args, environment)?;
-    if let Some(call) = options.call {
-        return call::run(call, &options, environment, paint);
-    }
     options.check()?;
     outcome::clear(&options)?;
     let root = setup::store_root(global, environment)?;
     let contexts = Contexts::read(&options)?;
     let source = Arc::clone(&contexts.dockerfile);
-    let parsed = parse(&source)?;
+    let parsed = dockerfile::parse(&source);
+    let parsed = parsed.map_err(|errors| Failure::dockerfile(&source, &errors))?;
     let client = setup::client(environment)?;
 
     // Everything above needs no namespace; everything below may start threads.
@@ -76,12 +73,7 @@ pub(crate) fn run(
     };
     let result = interrupt::run(build.run(contexts));
     ui::say(&build.last_words(&progress.end(), global, paint));
-    outcome::write(&options, result?.as_ref())?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn parse(source: &Arc<Source>) -> Result<Dockerfile, Failure> {
-    dockerfile::parse(source).map_err(|errors| Failure::dockerfile(source, &errors))
+    outcome::write(&options, result?.as_ref())
 }
 
 /// Starts the display, and shows on it what has been done before it could start.
@@ -124,16 +116,9 @@ impl Build<'_> {
     }
 
     async fn lower(&mut self, ignored: &[String]) -> Result<Graph, Failure> {
-        let evaluation = Evaluation {
-            definition: &self.options.definition,
-            parsed: self.parsed,
-            source: self.source,
-            client: &self.client,
-            progress: self.progress,
-        };
-        let lowered = bases::lower(&evaluation, graph::lower).await;
+        let lowered = bases::lower(self, &self.options.definition).await;
         let graph = lowered.map_err(|error| {
-            self.warnings = self.checks.findings_besides(self.parsed, error.warnings);
+            self.warnings = self.checks.reported(error.warnings);
             error.failure
         })?;
         self.warnings = self.checks.findings(self.parsed, &graph, ignored)?;
@@ -162,8 +147,8 @@ impl Build<'_> {
             store: self.store.clone(),
             client: self.client.clone(),
             contexts: contexts.into_directories(nothing.path()),
-            secrets: BTreeMap::new(),
-            agents: BTreeMap::new(),
+            secrets: self.options.secrets.clone(),
+            agents: self.options.agents.clone(),
             jobs: self.options.jobs,
             caching: self.options.caching,
             emulators: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! `RUN --mount`: one CSV record, typed once its variables are known.
 
-mod csv;
+pub mod csv;
 mod options;
 
 use std::fmt;
@@ -13,6 +13,7 @@ use crate::quote::quoted;
 use crate::source::Span;
 
 pub use csv::CsvError;
+pub use options::size_bytes;
 
 /// One `--mount` as written: its fields are still unexpanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,37 +85,6 @@ impl MountFlag {
             options.set(field, value)?;
         }
         options.mount()
-    }
-
-    /// The piece of the flag that `error` is about: a field where it can be told, else all.
-    pub fn blamed(&self, error: &MountError) -> Span {
-        let is_blamed = |found: &MountField| match error {
-            MountError::Key { field, .. } | MountError::NoValue { field } => found.text == *field,
-            MountError::KeyForType { key, .. }
-            | MountError::Value { key, .. }
-            | MountError::Number { key, .. } => found.key == *key,
-            MountError::Owner { key, .. } => found.key == *key,
-            MountError::Type { .. } => found.key == "type",
-            MountError::Sharing { .. }
-            | MountError::SharingFor { .. }
-            | MountError::SecretSharing => found.key == "sharing",
-            MountError::FromVariable | MountError::SecretFrom => found.key == "from",
-            MountError::Record(_)
-            | MountError::Expand(_)
-            | MountError::SecretName
-            | MountError::SecretNames => false,
-        };
-        let whole = self.text.span;
-        let field = self.fields.iter().find(|field| is_blamed(field));
-        // Behind a continuation, places in the text are not those in the file.
-        let is_contiguous = whole.end - whole.start == self.text.text.len();
-        match field.and_then(|field| Some((self.text.text.find(&field.text)?, field))) {
-            Some((at, field)) if is_contiguous => {
-                let start = whole.start + at;
-                Span::new(start, start + field.text.len())
-            }
-            Some(_) | None => whole,
-        }
     }
 }
 
@@ -432,10 +402,6 @@ impl MountError {
             Self::KeyForType { key, .. } => Some(format!(
                 "`type=` has to stand before `{key}`, and to be one that has it"
             )),
-            Self::Key {
-                nearest: Some(nearest),
-                ..
-            } => Some(format!("did you mean `{nearest}`?")),
             Self::SecretName => Some("name the secret: `type=secret,id=name`".to_owned()),
             Self::FromVariable => {
                 Some("name a stage: `FROM $image AS alias`, then `from=alias`".to_owned())
@@ -447,7 +413,7 @@ impl MountError {
             Self::Record(_)
             | Self::Expand(_)
             | Self::NoValue { .. }
-            | Self::Key { nearest: None, .. }
+            | Self::Key { .. }
             | Self::Value { .. }
             | Self::Number { .. }
             | Self::Owner { .. }

@@ -10,10 +10,11 @@ use clap::ValueEnum;
 use exporter::{CheckError, Output, Request};
 use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::Platform;
-use solver::Caching;
+use solver::{Caching, Secret};
 
 use super::args::{BuildArgs, Isolation, ProgressMode};
-use super::call::{Call, CallArg};
+use super::secrets::SecretError;
+use super::steps;
 use crate::args::values::{self, ContextValue, KeyValue};
 use crate::environment::Environment;
 use crate::ui;
@@ -30,12 +31,14 @@ pub(super) struct Options {
     pub(super) definition: Definition,
     /// Where it goes.
     pub(super) delivery: Request,
-    /// What is done in place of building it.
-    pub(super) call: Option<Call>,
     /// What is seen of it.
     pub(super) shown: Shown,
     /// Whether earlier results may serve.
     pub(super) caching: Caching,
+    /// Values that steps may ask for.
+    pub(super) secrets: BTreeMap<String, Secret>,
+    /// Sockets of SSH agents that steps may ask for.
+    pub(super) agents: BTreeMap<String, PathBuf>,
     /// How many steps run at once.
     pub(super) jobs: NonZeroUsize,
     /// `--timings`
@@ -68,6 +71,8 @@ enum OptionError {
     DefaultPlatform {
         source: oci::platform::PlatformError,
     },
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     #[error("SOURCE_DATE_EPOCH: {source}")]
     Epoch { source: values::ValueError },
     #[error("build context {name}: {} is not a directory", path.display())]
@@ -84,6 +89,7 @@ impl OptionError {
                  -i image.tar`"
                     .to_owned(),
             ),
+            Self::Secret(error) => error.help(),
             Self::QuietAndProgress { .. }
             | Self::DefaultPlatform { .. }
             | Self::Epoch { .. }
@@ -110,6 +116,7 @@ impl Options {
             .jobs
             .or_else(|| std::thread::available_parallelism().ok())
             .unwrap_or(NonZeroUsize::MIN);
+        let variable = |name: &str| std::env::var_os(name);
         let shown = shown(args.progress, args.switches.quiet, environment)?;
         let multi_platform = args
             .build_args
@@ -129,13 +136,7 @@ impl Options {
             stdout_is_terminal: io::stdout().is_terminal(),
             jobs,
         };
-        let call = match (args.call, args.switches.check) {
-            (Some(CallArg::Instead(call)), _) => Some(call),
-            (Some(CallArg::Build) | None, true) => Some(Call::CHECK),
-            (Some(CallArg::Build) | None, false) => None,
-        };
         Ok(Self {
-            call,
             shown,
             caching: match args.switches.no_cache {
                 true => Caching::Renew,
@@ -145,6 +146,8 @@ impl Options {
             timings: args.switches.timings,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
+            secrets: args.secrets.secrets(&variable)?,
+            agents: args.secrets.agents(&variable)?,
             context: args.context.clone(),
             file: args.file.clone(),
             delivery,
@@ -266,8 +269,8 @@ fn definition(args: BuildArgs, environment: &Environment) -> Result<Definition, 
             .map(|arg| Ok((arg.name.clone(), named_context(arg.name, arg.context)?)))
             .collect::<Result<BTreeMap<_, _>, OptionError>>()?,
         network: args.network,
-        entitlements: args.entitlements.into_iter().collect(),
-        provisions: Default::default(),
+        entitlements: steps::entitlements(args.entitlements, args.network),
+        provisions: args.steps.provisions(),
         source_date_epoch: epoch
             .map(values::epoch)
             .transpose()

@@ -20,8 +20,12 @@ pub enum CsvError {
     },
 }
 
-/// The fields of `text`; at least one.
-pub(super) fn record(text: &str) -> Result<Vec<String>, CsvError> {
+/// Returns the fields of `text`; at least one.
+///
+/// # Errors
+///
+/// `text` is empty, or its quotes are not in order.
+pub fn record(text: &str) -> Result<Vec<String>, CsvError> {
     if text.is_empty() {
         return Err(CsvError::Empty);
     }

@@ -244,8 +244,10 @@ fn number(key: &str, value: String, radix: u32) -> Result<u32, MountError> {
     })
 }
 
-/// A size with a binary unit: `64m`, `1.5 GiB`, `1024`.
-fn size_bytes(text: &str) -> Option<u64> {
+/// Reads a size in bytes, with a binary unit or without one: `64m`, `1.5 GiB`, `1024`.
+///
+/// `None` is a text that is none, or a size of 2^63 bytes and more.
+pub fn size_bytes(text: &str) -> Option<u64> {
     let digits_end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());

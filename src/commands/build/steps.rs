@@ -1,0 +1,212 @@
+//! What the command line says about all RUN steps (`cli-and-outputs.md` §2.6).
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use graph::op::{Entitlement, ExtraHost, NetworkMode, Provisions, ResourceLimit};
+use sandbox::network::{BadHostName, HostEntry};
+
+/// Options that hold for all RUN steps.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct StepArgs {
+    /// Add a line to the /etc/hosts of RUN steps; repeatable
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS,…", value_delimiter = ',',
+          value_parser = extra_host)]
+    pub(crate) hosts: Vec<ExtraHost>,
+
+    /// Size of /dev/shm in RUN steps [default: 64m]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) shm_size: Option<u64>,
+
+    /// Limit a resource in RUN steps, as in nofile=1024:2048; -1 is unlimited; repeatable
+    #[arg(long = "ulimit", value_name = "RESOURCE=SOFT[:HARD]", value_parser = limit)]
+    pub(crate) limits: Vec<ResourceLimit>,
+}
+
+/// Why the value of such an option was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepValueError {
+    #[error("invalid host {text}: expected NAME:ADDRESS")]
+    HostForm { text: String },
+    #[error("invalid address {address} of host {name}")]
+    HostAddress { name: String, address: String },
+    #[error(transparent)]
+    HostName(#[from] BadHostName),
+    #[error("invalid size {text}: expected bytes, or a number with a unit, as in 64m")]
+    Size { text: String },
+    #[error("invalid limit {text}: expected RESOURCE=SOFT[:HARD]")]
+    LimitForm { text: String },
+    #[error(transparent)]
+    Resource(#[from] sandbox::UnknownResource),
+    #[error("invalid limit {text}: {soft} is above the hard limit {hard}")]
+    SoftAboveHard {
+        text: String,
+        soft: String,
+        hard: String,
+    },
+}
+
+impl StepArgs {
+    /// What all steps are given; of several limits on one resource the last holds.
+    pub(super) fn provisions(&self) -> Provisions {
+        let mut limits: Vec<ResourceLimit> = Vec::new();
+        for limit in &self.limits {
+            limits.retain(|known| known.resource != limit.resource);
+            limits.push(limit.clone());
+        }
+        Provisions {
+            hosts: self.hosts.clone(),
+            // As with Docker, 0 is the default.
+            shm_size_bytes: self.shm_size.filter(|size| *size > 0),
+            limits,
+        }
+    }
+}
+
+/// What steps may ask for. Who chooses the host's network for all of them allows it.
+pub(super) fn entitlements(
+    allowed: Vec<Entitlement>,
+    network: NetworkMode,
+) -> BTreeSet<Entitlement> {
+    let chosen = match network {
+        NetworkMode::Host => Some(Entitlement::NetworkHost),
+        NetworkMode::Default | NetworkMode::None => None,
+    };
+    allowed.into_iter().chain(chosen).collect()
+}
+
+/// Reads `NAME:ADDRESS` or `NAME=ADDRESS`.
+fn extra_host(text: &str) -> Result<ExtraHost, StepValueError> {
+    let split = text.split_once('=').or_else(|| text.split_once(':'));
+    let (name, written) = split.ok_or_else(|| StepValueError::HostForm {
+        text: text.to_owned(),
+    })?;
+    let bare = written
+        .strip_prefix('[')
+        .and_then(|address| address.strip_suffix(']'))
+        .unwrap_or(written);
+    let address = match bare {
+        // Steps share the host's network, so they find it where it finds itself.
+        "host-gateway" => IpAddr::from(Ipv4Addr::LOCALHOST),
+        address => address.parse().map_err(|_| StepValueError::HostAddress {
+            name: name.to_owned(),
+            address: written.to_owned(),
+        })?,
+    };
+    let name = name.to_owned();
+    let entry = HostEntry {
+        name: name.clone(),
+        address,
+    };
+    // Refused here rather than in every step.
+    sandbox::network::hosts("localhost", &[entry])?;
+    Ok(ExtraHost { name, address })
+}
+
+fn size(text: &str) -> Result<u64, StepValueError> {
+    dockerfile::mount::size_bytes(text).ok_or_else(|| StepValueError::Size {
+        text: text.to_owned(),
+    })
+}
+
+fn limit(text: &str) -> Result<ResourceLimit, StepValueError> {
+    let malformed = || StepValueError::LimitForm {
+        text: text.to_owned(),
+    };
+    let (resource, values) = text.split_once('=').ok_or_else(malformed)?;
+    let resource: sandbox::Resource = resource.parse()?;
+    let value = |value: &str| match value {
+        "-1" => Ok(None),
+        number => number.parse::<u64>().map(Some).map_err(|_| malformed()),
+    };
+    let (written_soft, written_hard) = values.split_once(':').unwrap_or((values, values));
+    let (soft, hard) = (value(written_soft)?, value(written_hard)?);
+    let above = match (soft, hard) {
+        (Some(soft), Some(hard)) => soft > hard,
+        (None, Some(_)) => true,
+        (_, None) => false,
+    };
+    if above {
+        return Err(StepValueError::SoftAboveHard {
+            text: text.to_owned(),
+            soft: written_soft.to_owned(),
+            hard: written_hard.to_owned(),
+        });
+    }
+    Ok(ResourceLimit {
+        resource: resource.to_string(),
+        soft,
+        hard,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text<T>(result: Result<T, StepValueError>) -> String {
+        result.err().map(|error| error.to_string()).unwrap()
+    }
+
+    #[test]
+    fn hosts_are_written_in_four_ways() {
+        for (written, name, address) in [
+            ("db:10.0.0.7", "db", "10.0.0.7"),
+            ("db=10.0.0.7", "db", "10.0.0.7"),
+            ("six:::1", "six", "::1"),
+            ("six:[::1]", "six", "::1"),
+            ("me:host-gateway", "me", "127.0.0.1"),
+        ] {
+            let host = extra_host(written).unwrap();
+            assert_eq!(
+                (host.name.as_str(), host.address.to_string().as_str()),
+                (name, address)
+            );
+        }
+        for wrong in [
+            "db",
+            "db:",
+            ":1.2.3.4",
+            "db:1.2.3",
+            "a b:1.2.3.4",
+            "a\nb:1.2.3.4",
+        ] {
+            assert!(extra_host(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn limits_have_one_or_two_values() {
+        let limit_of = |text: &str| {
+            let limit = limit(text).unwrap();
+            (limit.resource, limit.soft, limit.hard)
+        };
+        assert_eq!(
+            limit_of("nofile=1024:2048"),
+            ("nofile".to_owned(), Some(1024), Some(2048))
+        );
+        assert_eq!(limit_of("core=0"), ("core".to_owned(), Some(0), Some(0)));
+        assert_eq!(limit_of("core=1:-1"), ("core".to_owned(), Some(1), None));
+        assert_eq!(text(limit("files=1")), "unknown resource limit `files`");
+        assert_eq!(
+            text(limit("nofile=2:1")),
+            "invalid limit nofile=2:1: 2 is above the hard limit 1"
+        );
+        for wrong in [
+            "nofile",
+            "nofile=",
+            "nofile=-2",
+            "nofile=1:2:3",
+            "nofile=-1:5",
+        ] {
+            assert!(limit(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_network_of_all_steps_is_allowed_to_each() {
+        let host = entitlements(Vec::new(), NetworkMode::Host);
+        assert!(host.contains(&Entitlement::NetworkHost));
+        assert!(entitlements(Vec::new(), NetworkMode::Default).is_empty());
+    }
+}
