@@ -81,6 +81,12 @@ pub enum MountSource {
         /// Group.
         gid: u32,
     },
+    /// A program in memory, read-only, mode 0755: the script of a RUN with an interpreter line. It
+    /// may be executed, which no other file in memory may.
+    Script {
+        /// What it holds.
+        contents: Vec<u8>,
+    },
 }
 
 /// A file or directory of another tree.
@@ -258,6 +264,7 @@ impl fmt::Debug for MountSource {
                 .field("uid", uid)
                 .field("gid", gid)
                 .finish(),
+            Self::Script { contents: _ } => f.debug_struct("Script").finish_non_exhaustive(),
         }
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Masks {
 const NOTHING_SPECIAL: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
+const READ_ONLY: MountAttrFlags = NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
+
 /// Builds the world of `spec`; what is made in its root only to be mounted on is added to `stubs`.
 pub(super) fn build(spec: &StepSpec, stubs: &mut Vec<Made>) -> Result<World, StepError> {
     let root = mount_root(&spec.root)?;
@@ -241,19 +243,36 @@ fn make_source(
             uid,
             gid,
         } => {
-            let name = format!("file-{number}");
-            let file = scratch.file(&name, contents)?;
-            let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-            rustix::fs::fchown(&file, Some(uid), Some(gid)).doing("change owner of", &name)?;
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(*mode)).doing("change mode of", &name)?;
-            let mount = clone_tree(file.as_fd(), Depth::One).doing("clone", &name)?;
-            let attributes = NOTHING_SPECIAL
-                | MountAttrFlags::MOUNT_ATTR_RDONLY
-                | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-            restrict(&mount, attributes)?;
-            Ok(mount)
+            let owner = Owner {
+                uid: *uid,
+                gid: *gid,
+            };
+            let file = make_file(contents, *mode, owner, scratch, number)?;
+            restrict(&file, READ_ONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+            Ok(file)
+        }
+        MountSource::Script { contents } => {
+            let file = make_file(contents, 0o755, Owner { uid: 0, gid: 0 }, scratch, number)?;
+            restrict(&file, READ_ONLY)?;
+            Ok(file)
         }
     }
+}
+
+/// Returns a mount of a file in memory.
+fn make_file(
+    contents: &[u8],
+    mode: u32,
+    owner: Owner,
+    scratch: &Scratch,
+    number: usize,
+) -> Result<OwnedFd, RootError> {
+    let name = format!("file-{number}");
+    let file = scratch.file(&name, contents)?;
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    rustix::fs::fchown(&file, Some(uid), Some(gid)).doing("change owner of", &name)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).doing("change mode of", &name)?;
+    clone_tree(file.as_fd(), Depth::One).doing("clone", &name)
 }
 
 fn make_bind(bind: &Bind, scratch: &Scratch, number: usize) -> Result<OwnedFd, RootError> {

@@ -12,6 +12,7 @@ use crate::fixture::Fixture;
 pub(crate) const CASES: &[Case] = &[
     ("binds_are_read_only_writable_or_thrown_away", binds),
     ("a_file_in_memory_has_its_owner_and_mode", files),
+    ("a_script_in_memory_can_be_executed", script),
     ("a_tmpfs_has_its_size", tmpfs),
     ("mounts_leave_no_trace_in_the_layer", no_trace),
     ("changes_beside_a_mount_point_stay", changes_stay),
@@ -82,6 +83,18 @@ fn files() {
         "{output}"
     );
     assert!(!format!("{:?}", fixture.spec).contains("t0ken"));
+}
+
+fn script() {
+    let mut fixture = Fixture::new();
+    fixture.spec.mounts.push(Mount {
+        target: PathBuf::from("/dev/pipes/EOF"),
+        source: MountSource::Script {
+            contents: b"#!/bin/sh\necho \"I am $0\"\n".to_vec(),
+        },
+    });
+    let output = fixture.sh("/dev/pipes/EOF; (true >>/dev/pipes/EOF) 2>/dev/null || echo fixed");
+    assert_eq!(output, "I am /dev/pipes/EOF\nfixed");
 }
 
 fn tmpfs() {

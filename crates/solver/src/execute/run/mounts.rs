@@ -399,11 +399,8 @@ fn cache_source(
 fn script(script: &op::Script) -> sandbox::Mount {
     sandbox::Mount {
         target: PathBuf::from(SCRIPT_DIRECTORY).join(&script.name),
-        source: MountSource::File {
+        source: MountSource::Script {
             contents: script.content.clone().into_bytes(),
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
         },
     }
 }
