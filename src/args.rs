@@ -82,13 +82,14 @@ impl Cli {
         let mut command = Self::command();
         command.build();
         let mut text = command.render_help().to_string();
-        if let Some(build) = command.find_subcommand_mut("build") {
-            let template = "\nOptions of a build:\n{options}\n";
-            text += &build
-                .clone()
-                .help_template(template)
-                .render_help()
-                .to_string();
+        if let Some(build) = command.find_subcommand("build") {
+            // What every command has stands above already.
+            let own = build.clone().mut_args(|arg| match arg.get_id().as_str() {
+                "root" | "debug" | "help" => arg.hide(true),
+                _ => arg,
+            });
+            let mut own = own.help_template("Options of a build:\n{options}");
+            text += &format!("\n{}\n", own.render_help().to_string().trim_end());
         }
         text
     }

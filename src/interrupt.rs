@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Runs `work` to its end, or until the user gives up.
 pub(crate) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(&error, None))?;
+    let runtime = runtime.map_err(|error| Failure::of_system("starting threads", error))?;
     let result = runtime.block_on(until_interrupted(&runtime, work));
     runtime.shutdown_timeout(GRACE);
     result
@@ -55,7 +55,7 @@ async fn count(mut signal: Signal, interrupt: watch::Sender<u32>) {
 /// Waits for the end of a step, and passes on to it what signals arrive meanwhile.
 pub(crate) fn pass_on(step: Step) -> Result<Result<StepStatus, StepError>, Failure> {
     let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(&error, None))?;
+    let runtime = runtime.map_err(|error| Failure::of_system("starting threads", error))?;
     runtime.block_on(async {
         for kind in [
             SignalKind::interrupt(),
@@ -82,7 +82,7 @@ async fn hand_over(mut signal: Signal, kind: SignalKind, killer: Killer) {
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, Failure> {
-    signal(kind).map_err(|error| Failure::new(&error, None))
+    signal(kind).map_err(|error| Failure::of_system("listening to signals", error))
 }
 
 /// Runs file-system work off the async threads.

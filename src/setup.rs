@@ -22,7 +22,8 @@ pub(crate) fn store_root(
         Failure::usage("there is no home directory for the store; name a directory with --root")
     })?;
     // Relative paths would change their meaning with the working directory of a child process.
-    std::path::absolute(&root).map_err(|error| Failure::new(&error, None))
+    std::path::absolute(&root)
+        .map_err(|error| Failure::of_system("looking for the working directory", error))
 }
 
 /// Opens the store.

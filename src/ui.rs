@@ -25,14 +25,10 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // A reader that has seen enough, such as `head`, is no failure.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::new(&OutputError(error), None)),
+        Err(error) => Err(Failure::of_system("writing to standard output", error)),
         Ok(()) => Ok(()),
     }
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("standard output: {0}")]
-struct OutputError(io::Error);
 
 /// Whether what is said may be coloured.
 pub(crate) fn paint(environment: &Environment) -> Paint {

@@ -80,6 +80,7 @@ fn help_is_no_error_and_names_commands_and_build_options() {
         for word in ["images", "run", "--platform", "--build-context"] {
             assert!(text.contains(word), "{word} is not in:\n{text}");
         }
+        assert_eq!(text.matches("--root").count(), 1, "{text}");
     }
     assert_eq!(read("rbuild run --help").unwrap_err().exit_code(), 0);
     assert_eq!(read("rbuild --version").unwrap_err().exit_code(), 0);

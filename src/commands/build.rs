@@ -83,7 +83,7 @@ fn progress(shown: Shown, source: &Source) -> Result<Progress, Failure> {
         Shown::Plain => Progress::plain(heading, io::stderr()),
         Shown::Quiet | Shown::Nothing => Progress::quiet(),
     };
-    let progress = progress.map_err(|error| Failure::new(&error, None))?;
+    let progress = progress.map_err(|error| Failure::of_system("starting threads", error))?;
     let name = source.name();
     let read = progress.start(format!("[internal] load build definition from {name}"));
     read.carried("transferring dockerfile:", source.text().len() as u64);

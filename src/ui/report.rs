@@ -17,6 +17,7 @@
 
 use std::error::Error;
 use std::fmt::{self, Write};
+use std::io;
 use std::sync::Arc;
 
 use dockerfile::lint::Warning;
@@ -78,6 +79,13 @@ pub(crate) struct Excerpt {
     pub(crate) mark: Option<Span>,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {source}")]
+struct SystemError {
+    doing: &'static str,
+    source: io::Error,
+}
+
 /// What errors of a build begin with.
 const SOLVE: &str = "failed to build: failed to solve: ";
 
@@ -92,6 +100,11 @@ impl Failure {
                 excerpt: None,
             }],
         }
+    }
+
+    /// Something that the system refused; `doing` says what was being done.
+    pub(crate) fn of_system(doing: &'static str, source: io::Error) -> Self {
+        Self::new(&SystemError { doing, source }, None)
     }
 
     /// Options that make no sense, or not together.
