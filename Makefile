@@ -24,7 +24,7 @@ build:
 check:
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --lib --no-deps --locked
 
 test: setup check
 	@scripts/make-bases.sh $(BASES)
@@ -44,4 +44,4 @@ fuzz:
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 doc:
-	cargo doc --workspace --no-deps --locked
+	cargo doc --workspace --lib --no-deps --locked

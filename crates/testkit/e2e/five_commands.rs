@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 use testkit::skip::Skip;
@@ -23,6 +24,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ),
     ("run_an_image_of_a_foreign_platform", run_foreign),
     ("build_is_the_default_command", build_is_the_default),
+    ("the_demo_shows_what_the_readme_says", demo),
 ];
 
 const THREE: &str = "linux/amd64,linux/arm64,linux/arm/v7";
@@ -117,10 +119,7 @@ fn write_a_docker_archive(suite: &Suite) -> anyhow::Result<()> {
     let config: serde_json::Value = serde_json::from_str(&config)?;
     ensure!(config["architecture"] == "arm64", "skopeo finds {config}");
     let tags = peer::run(&mut peer::skopeo(&["list-tags", &source]))?;
-    ensure!(
-        tags.contains("\"hello:arm64\""),
-        "skopeo finds {tags}"
-    );
+    ensure!(tags.contains("\"hello:arm64\""), "skopeo finds {tags}");
     Ok(())
 }
 
@@ -187,5 +186,20 @@ fn build_is_the_default(suite: &Suite) -> anyhow::Result<()> {
     let (long, short) = (id(&["build"])?, id(&[])?);
     ensure!(long == short, "{long} and {short}");
     fs::metadata(workspace.store()).context("the store")?;
+    Ok(())
+}
+
+fn demo(suite: &Suite) -> anyhow::Result<()> {
+    let scripts = suite.repository().join("scripts");
+    let mut demo = Command::new(scripts.join("demo.sh"));
+    let shown = peer::run(demo.arg(suite.binary()).arg(suite.bases()))?;
+    for text in [
+        "\"variant\": \"v7\"",
+        &greeting("linux/amd64", "x86_64"),
+        &greeting("linux/arm64", "aarch64"),
+        &greeting("linux/arm/v7", "armv7l"),
+    ] {
+        ensure!(shown.contains(text), "no {text:?} in\n{shown}");
+    }
     Ok(())
 }

@@ -71,10 +71,16 @@ impl Suite {
         self.directory.path().join("busybox")
     }
 
-    /// The OCI layout of the base image `name`; the tests themselves can read it.
+    /// The base images, where `make-bases.sh` keeps them.
     #[must_use]
-    pub fn base(&self, name: &str) -> PathBuf {
-        self.bases.join(name)
+    pub fn bases(&self) -> &Path {
+        &self.bases
+    }
+
+    /// The program, where every account can execute it.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
     }
 
     /// Makes a place for one test, run by `account`.
