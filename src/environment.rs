@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use solver::remote::GitEnvironment;
+
 use crate::config::Location;
 
 /// The variables that mean something to rbuild. Empty ones count as unset.
@@ -28,6 +30,8 @@ pub(crate) struct Environment {
     pub(crate) source_date_epoch: Option<String>,
     /// `NO_COLOR`
     pub(crate) no_color: bool,
+    /// What the git program gets to see.
+    pub(crate) git: GitEnvironment,
     home: Option<PathBuf>,
     xdg_data_home: Option<PathBuf>,
     xdg_config_home: Option<PathBuf>,
@@ -58,6 +62,12 @@ impl Environment {
             path: set("PATH"),
             source_date_epoch: text("SOURCE_DATE_EPOCH"),
             no_color: set("NO_COLOR").is_some(),
+            git: GitEnvironment(
+                GitEnvironment::NAMES
+                    .into_iter()
+                    .filter_map(|name| Some((name, set(name)?)))
+                    .collect(),
+            ),
             home: path("HOME"),
             xdg_data_home: base("XDG_DATA_HOME"),
             xdg_config_home: base("XDG_CONFIG_HOME"),

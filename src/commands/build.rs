@@ -24,7 +24,7 @@ use dockerfile::lint::Warning;
 use exporter::{Delivered, Image};
 use graph::{Graph, TargetPlatforms};
 use registry::Client;
-use solver::{Solution, SolveError, Solver};
+use solver::{Remotes, Solution, SolveError, Solver};
 use store::Store;
 
 use crate::args::GlobalArgs;
@@ -65,6 +65,7 @@ pub(crate) fn run(
         checks: Checks::read(&options, &parsed)?,
         source: &source,
         parsed: &parsed,
+        remotes: remotes(&store, client.clone(), environment),
         store,
         client,
         progress: &progress,
@@ -91,6 +92,11 @@ fn progress(shown: Shown, source: &Source) -> Result<Progress, Failure> {
     Ok(progress)
 }
 
+fn remotes(store: &Store, client: Client, environment: &Environment) -> Arc<Remotes> {
+    let git = environment.git.clone();
+    Arc::new(Remotes::new(store.clone(), client, git))
+}
+
 /// What a build has to work with, and what it has to say at its end.
 struct Build<'a> {
     options: &'a Options,
@@ -99,6 +105,7 @@ struct Build<'a> {
     parsed: &'a Dockerfile,
     store: Store,
     client: Client,
+    remotes: Arc<Remotes>,
     progress: &'a Progress,
     /// What is unwise in the Dockerfile, as far as it is known.
     warnings: Vec<Warning>,
@@ -146,6 +153,7 @@ impl Build<'_> {
         let solver = Solver {
             store: self.store.clone(),
             client: self.client.clone(),
+            remotes: Arc::clone(&self.remotes),
             contexts: contexts.into_directories(nothing.path()),
             secrets: self.options.secrets.clone(),
             agents: self.options.agents.clone(),

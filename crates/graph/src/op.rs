@@ -32,26 +32,30 @@ pub enum Op {
 impl Op {
     /// Returns the vertices whose results this op reads, its root first, each once.
     pub fn inputs(&self) -> Vec<VertexId> {
-        let (root, trees): (_, Vec<&Tree>) = match self {
-            Self::Image(_) => (None, Vec::new()),
-            Self::Run(run) => (
-                run.root,
-                run.mounts.iter().filter_map(Mount::tree).collect(),
-            ),
-            Self::Copy(copy) => (
-                copy.root,
-                copy.items.iter().filter_map(CopyItem::tree).collect(),
-            ),
-            Self::MakeDirectory(make) => (make.root, Vec::new()),
-        };
-        let mut inputs: Vec<VertexId> = root.into_iter().collect();
-        for tree in trees {
+        let mut inputs: Vec<VertexId> = self.root().into_iter().collect();
+        for tree in self.trees() {
             match tree {
                 Tree::Vertex(id) if !inputs.contains(id) => inputs.push(*id),
                 Tree::Vertex(_) | Tree::Empty | Tree::Context(_) => {}
             }
         }
         inputs
+    }
+
+    /// Returns the contexts that this op reads.
+    pub fn contexts(&self) -> impl Iterator<Item = &ContextName> {
+        self.trees().into_iter().filter_map(|tree| match tree {
+            Tree::Context(name) => Some(name),
+            Tree::Vertex(_) | Tree::Empty => None,
+        })
+    }
+
+    fn trees(&self) -> Vec<&Tree> {
+        match self {
+            Self::Image(_) | Self::MakeDirectory(_) => Vec::new(),
+            Self::Run(run) => run.mounts.iter().filter_map(Mount::tree).collect(),
+            Self::Copy(copy) => copy.items.iter().filter_map(CopyItem::tree).collect(),
+        }
     }
 
     /// Returns the vertex whose file system this op changes; `None` starts from an empty one.

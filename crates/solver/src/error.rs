@@ -52,6 +52,9 @@ pub enum SolveErrorKind {
     /// Files could not be copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// A file or repository that an ADD names could not be fetched.
+    #[error(transparent)]
+    Remote(#[from] crate::remote::RemoteError),
     /// A base layer could not be fetched.
     #[error(transparent)]
     Fetch(#[from] crate::source::FetchLayerError),
@@ -153,6 +156,7 @@ impl SolveErrorKind {
             Self::Step { source, .. } => source.help(),
             Self::Emulation(error) => error.help(),
             Self::Fetch(error) => error.help(),
+            Self::Remote(error) => error.help(),
             Self::Unpack(error) => error.help(),
             Self::Copy(error) => error.help(),
             Self::Disk(error) => error.help(),

@@ -13,6 +13,7 @@ use store::Store;
 
 use crate::event::Events;
 use crate::filesystem::FileSystem;
+use crate::remote::Remotes;
 use crate::secret::Secret;
 
 /// Everything that vertices are executed with.
@@ -21,6 +22,8 @@ pub struct Solver {
     pub store: Store,
     /// Fetches base layers.
     pub client: registry::Client,
+    /// Fetches what an ADD names by its address.
+    pub remotes: Arc<Remotes>,
     /// The directories that the user offers.
     pub contexts: BTreeMap<ContextName, LocalContext>,
     /// Values that steps may ask for by their ids.
@@ -46,6 +49,17 @@ pub struct LocalContext {
     pub directory: PathBuf,
     /// What its ignore file keeps out.
     pub ignored: Patterns,
+    /// Who owns copies of its files.
+    pub owners: Owners,
+}
+
+/// Who owns what is copied, where `--chown` does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// Root: the caller's own ids mean nothing in the image.
+    Root,
+    /// Whoever owns the source: it comes from a stage, an image or an archive.
+    Kept,
 }
 
 /// Whether earlier results may serve.

@@ -15,7 +15,7 @@ use graph::NamedContext;
 use graph::ignore::Patterns;
 use graph::op::ContextName;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use solver::LocalContext;
+use solver::{LocalContext, Owners};
 
 use super::options::Options;
 use crate::args::{self, is_dash, values};
@@ -180,6 +180,7 @@ impl Contexts {
         let main = LocalContext {
             directory,
             ignored: ignore_file.compiled,
+            owners: Owners::Root,
         };
         directories.insert(ContextName::Main, main);
         directories
@@ -194,6 +195,7 @@ fn named(options: &Options) -> Result<BTreeMap<ContextName, LocalContext>, Conte
                 let context = LocalContext {
                     directory: directory.clone(),
                     ignored: IgnoreFile::of(directory)?.compiled,
+                    owners: Owners::Root,
                 };
                 contexts.insert(ContextName::Named(name.clone()), context);
             }

@@ -16,9 +16,10 @@ use rustix::io::Errno;
 use sandbox::identity::Owner;
 
 use super::mode::ModeChange;
-use super::select::{Entry, Meta, Owners, Selected, SelectedKind, Time};
+use super::select::{Entry, Meta, Selected, SelectedKind, Time};
 use super::tree::{PlainPath, Root, is_absent};
 use super::xattr;
+use crate::solver::Owners;
 
 /// Where files go and what becomes of their metadata.
 pub(crate) struct Destination<'a> {
@@ -29,6 +30,18 @@ pub(crate) struct Destination<'a> {
     is_directory: bool,
     owner: Option<Owner>,
     mode: Option<&'a ModeChange>,
+}
+
+/// A file that is in no tree: its content stands in the Dockerfile, or was downloaded.
+pub(crate) struct NewFile<'a> {
+    /// Its name, where the destination does not say.
+    pub(crate) name: &'a str,
+    /// What is in it.
+    pub(crate) content: &'a mut dyn io::Read,
+    /// Its mode, where `--chmod` does not say.
+    pub(crate) mode: u32,
+    /// Its time; `None` is now.
+    pub(crate) modified: Option<Time>,
 }
 
 /// Why files could not be placed.
@@ -130,22 +143,24 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// Writes a file whose content is given.
+    /// Writes a file of root's that comes from no tree.
     ///
     /// # Errors
     ///
     /// As for [`Destination::place`].
-    pub(crate) fn place_inline(&self, name: &str, content: &str) -> Result<(), PlaceError> {
-        let target = self.target_of_file(OsStr::new(name))?;
+    pub(crate) fn place_new(&self, mut new: NewFile<'_>) -> Result<(), PlaceError> {
+        let target = self.target_of_file(OsStr::new(new.name))?;
         let (parent, name) = self.parent_of(&target)?;
         let file = create_file(&parent, name).map_err(io_error(&target))?;
-        io::Write::write_all(
-            &mut File::from(file.try_clone().map_err(io_error(&target))?),
-            content.as_bytes(),
-        )
-        .map_err(io_error(&target))?;
-        self.set_attributes(&file, 0o644, (0, 0), false)
-            .map_err(io_error(&target))
+        let written = file.try_clone().map(File::from).and_then(|mut to| {
+            io::copy(&mut new.content, &mut to)?;
+            self.set_attributes(&file, new.mode, (0, 0), false)?;
+            match new.modified {
+                Some(time) => Ok(rustix::fs::futimens(&file, &timestamps(time))?),
+                None => Ok(()),
+            }
+        });
+        written.map_err(io_error(&target))
     }
 
     /// Makes the destination a directory where it is missing, for an archive to be unpacked into;

@@ -15,6 +15,7 @@ use graph::ignore::{IgnoreError, Patterns, Verdict};
 use rustix::fs::{AtFlags, Dir, FileType};
 
 use super::tree::{PlainPath, Root, is_absent};
+use crate::solver::Owners;
 
 /// How deep directories may be nested; a walk keeps one frame for each level.
 const MAX_DEPTH: usize = 1000;
@@ -27,15 +28,6 @@ pub(crate) struct Source<'a> {
     pub(crate) ignored: Option<&'a Patterns>,
     /// Who owns the copies.
     pub(crate) owners: Owners,
-}
-
-/// Who owns what is copied, where `--chown` does not say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owners {
-    /// Root: the caller's own ids mean nothing in the image.
-    Root,
-    /// Whoever owns the source: it comes from a stage or an image.
-    Kept,
 }
 
 impl Meta {

@@ -1,0 +1,134 @@
+//! Remote sources: files and repositories that an ADD or a build context names by address.
+//!
+//! ```text
+//! URL ─► record? ─► ask whether it changed ─► blob in the store
+//! git ─► branch ─► commit ─► bare repository in the store ─► tree in a scratch directory
+//! ```
+//!
+//! An address is asked at most once in a build, so that all platforms see the same content.
+
+mod download;
+pub mod git;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use graph::git::GitSource;
+use registry::Client;
+use store::{DiskError, Store};
+use tokio::sync::OnceCell;
+
+pub use download::{Download, FetchUrlError};
+pub use git::{Commit, GitEnvironment, GitError};
+
+use crate::solver::Caching;
+
+type Memo<T> = Mutex<BTreeMap<String, Arc<OnceCell<Arc<T>>>>>;
+
+/// Fetches remote sources, each once.
+#[derive(Debug)]
+pub struct Remotes {
+    store: Store,
+    client: Client,
+    environment: GitEnvironment,
+    downloads: Memo<Download>,
+    commits: Memo<Commit>,
+}
+
+/// Why a remote source cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// A file was not downloaded.
+    #[error(transparent)]
+    Url(#[from] FetchUrlError),
+    /// A repository was not fetched.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The store cannot be written.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+impl RemoteError {
+    /// Returns the user's next step, where the message alone does not imply it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Url(error) => error.help(),
+            Self::Git(error) => error.help(),
+            Self::Disk(error) => error.help(),
+        }
+    }
+}
+
+impl Remotes {
+    /// Returns one that has fetched nothing; `environment` is what the git program gets to see.
+    pub fn new(store: Store, client: Client, environment: GitEnvironment) -> Self {
+        Self {
+            store,
+            client,
+            environment,
+            downloads: Memo::default(),
+            commits: Memo::default(),
+        }
+    }
+
+    /// Downloads a file into the store. With a `checksum` that the file is known to have, nobody is
+    /// asked; otherwise the server says whether the file of an earlier build is still right.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be had or has another checksum.
+    pub async fn download(
+        &self,
+        url: &str,
+        checksum: Option<&str>,
+        caching: Caching,
+    ) -> Result<Arc<Download>, RemoteError> {
+        let key = format!("{} {url}", checksum.unwrap_or_default());
+        let cell = entry(&self.downloads, key);
+        let download = cell
+            .get_or_try_init(async || {
+                let download = download::fetch(&self.store, &self.client, url, checksum, caching);
+                Ok::<_, FetchUrlError>(Arc::new(download.await?))
+            })
+            .await?;
+        Ok(Arc::clone(download))
+    }
+
+    /// Finds out which commit a source means now; its tree is not fetched.
+    ///
+    /// # Errors
+    ///
+    /// The remote cannot be reached or has no such thing; the commit has another checksum.
+    pub async fn commit(&self, source: &GitSource) -> Result<Arc<Commit>, RemoteError> {
+        let reference = source.reference.as_deref().unwrap_or_default();
+        let key = format!("{} {reference}", source.remote);
+        let cell = entry(&self.commits, key);
+        let commit = cell
+            .get_or_try_init(async || {
+                let found = git::find(&self.store, &self.environment, source);
+                Ok::<_, GitError>(Arc::new(found.await?))
+            })
+            .await?;
+        commit.check(source)?;
+        Ok(Arc::clone(commit))
+    }
+
+    /// Fetches the tree of a commit that [`Remotes::commit`] found for `source`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be fetched, or holds what is refused.
+    pub async fn tree(
+        &self,
+        source: &GitSource,
+        commit: &Commit,
+    ) -> Result<store::Scratch, RemoteError> {
+        Ok(git::tree(&self.store, &self.environment, source, commit).await?)
+    }
+}
+
+fn entry<T>(memo: &Memo<T>, key: String) -> Arc<OnceCell<Arc<T>>> {
+    let mut memo = memo.lock().unwrap_or_else(PoisonError::into_inner);
+    memo.entry(key).or_default().clone()
+}
