@@ -340,6 +340,15 @@ impl DockerfileErrorKind {
             Self::TwoArguments { instruction } => {
                 return Some(format!("write `{instruction} name=value`"));
             }
+            Self::PairWithoutEquals { .. } => {
+                r#"put a value with blanks in quotes, such as `name="a value"`"#
+            }
+            Self::NoDestination { instruction } => {
+                return Some(format!(
+                    "say where to, such as `{instruction} source /destination/`"
+                ));
+            }
+            Self::VariableInFrom => "write `FROM $image AS alias` above, and `--from=alias` here",
             Self::UnknownInstruction {
                 nearest: Some(nearest),
                 ..
@@ -374,8 +383,6 @@ impl DockerfileErrorKind {
             }
             Self::Mount(error) => return error.help(),
             Self::DuplicateDirective { .. }
-            | Self::PairWithoutEquals { .. }
-            | Self::VariableInFrom
             | Self::EmptyRun
             | Self::UnknownInstruction { nearest: None, .. }
             | Self::UnknownFlag { nearest: None, .. }
@@ -383,7 +390,6 @@ impl DockerfileErrorKind {
             | Self::DuplicateFlag { .. }
             | Self::AtLeastOneArgument { .. }
             | Self::ExactlyOneArgument { .. }
-            | Self::NoDestination { .. }
             | Self::BlankName { .. }
             | Self::HeredocWord(_)
             | Self::EmptyVolume

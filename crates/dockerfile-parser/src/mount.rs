@@ -86,6 +86,37 @@ impl MountFlag {
         }
         options.mount()
     }
+
+    /// The piece of the flag that `error` is about: a field where it can be told, else all.
+    pub fn blamed(&self, error: &MountError) -> Span {
+        let is_blamed = |found: &MountField| match error {
+            MountError::Key { field, .. } | MountError::NoValue { field } => found.text == *field,
+            MountError::KeyForType { key, .. }
+            | MountError::Value { key, .. }
+            | MountError::Number { key, .. } => found.key == *key,
+            MountError::Owner { key, .. } => found.key == *key,
+            MountError::Type { .. } => found.key == "type",
+            MountError::Sharing { .. }
+            | MountError::SharingFor { .. }
+            | MountError::SecretSharing => found.key == "sharing",
+            MountError::FromVariable | MountError::SecretFrom => found.key == "from",
+            MountError::Record(_)
+            | MountError::Expand(_)
+            | MountError::SecretName
+            | MountError::SecretNames => false,
+        };
+        let whole = self.text.span;
+        let field = self.fields.iter().find(|field| is_blamed(field));
+        // Behind a continuation, places in the text are not those in the file.
+        let is_contiguous = whole.end - whole.start == self.text.text.len();
+        match field.and_then(|field| Some((self.text.text.find(&field.text)?, field))) {
+            Some((at, field)) if is_contiguous => {
+                let start = whole.start + at;
+                Span::new(start, start + field.text.len())
+            }
+            Some(_) | None => whole,
+        }
+    }
 }
 
 /// Reads a mount that holds no variables, such as `type=cache,target=/c`.
@@ -402,6 +433,10 @@ impl MountError {
             Self::KeyForType { key, .. } => Some(format!(
                 "`type=` has to stand before `{key}`, and to be one that has it"
             )),
+            Self::Key {
+                nearest: Some(nearest),
+                ..
+            } => Some(format!("did you mean `{nearest}`?")),
             Self::SecretName => Some("name the secret: `type=secret,id=name`".to_owned()),
             Self::FromVariable => {
                 Some("name a stage: `FROM $image AS alias`, then `from=alias`".to_owned())
@@ -413,7 +448,7 @@ impl MountError {
             Self::Record(_)
             | Self::Expand(_)
             | Self::NoValue { .. }
-            | Self::Key { .. }
+            | Self::Key { nearest: None, .. }
             | Self::Value { .. }
             | Self::Number { .. }
             | Self::Owner { .. }

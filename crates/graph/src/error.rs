@@ -338,6 +338,17 @@ impl LowerErrorKind {
             Self::UrlInCopy | Self::GitInCopy => "use ADD",
             Self::Epoch { .. } => "write seconds since 1970",
             Self::ImageName {
+                name,
+                source: ReferenceError::UpperCase { .. },
+            } => {
+                let path = name.rfind('/').map_or(0, |slash| slash + 1);
+                let tag = name[path..]
+                    .find([':', '@'])
+                    .map_or(name.len(), |at| path + at);
+                let lower = name[..tag].to_lowercase();
+                return Some(format!("did you mean `{lower}{}`?", &name[tag..]));
+            }
+            Self::ImageName {
                 source: ReferenceError::Part { part, .. },
                 ..
             } => return Some(format!("`{part}` cannot be a part of an image name")),

@@ -27,6 +27,7 @@ use crate::lint::{self, Warnings};
 use crate::lower::instruction::StageLowering;
 use crate::lower::state::StageState;
 use crate::lower::vertices::Vertices;
+use crate::outline::{self, BuildArg};
 use crate::scope::{self, SOURCE_DATE_EPOCH, Variables};
 use crate::stage::{Reach, Stages};
 use crate::vertex::{Graph, HistoryLine, TargetImage};
@@ -57,11 +58,45 @@ pub fn lower(
     source: &Source,
     bases: &Bases,
 ) -> Result<Lowering, LowerError> {
+    lower_extent(definition, dockerfile, source, bases, Extent::Target)
+}
+
+/// As [`lower()`], but looks at all stages, also those that the target does not need: for checks.
+///
+/// # Errors
+///
+/// As [`lower()`], and wrong values in any stage.
+pub fn lower_all_stages(
+    definition: &Definition,
+    dockerfile: &Dockerfile,
+    source: &Source,
+    bases: &Bases,
+) -> Result<Lowering, LowerError> {
+    lower_extent(definition, dockerfile, source, bases, Extent::AllStages)
+}
+
+/// Which stages are lowered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// The target and what it needs.
+    Target,
+    /// All of the file.
+    AllStages,
+}
+
+fn lower_extent(
+    definition: &Definition,
+    dockerfile: &Dockerfile,
+    source: &Source,
+    bases: &Bases,
+    extent: Extent,
+) -> Result<Lowering, LowerError> {
     let build = Build {
         definition,
         dockerfile,
         source,
         bases,
+        extent,
         args: scope::build_args(definition),
     };
     let mut warnings = Warnings::default();
@@ -92,14 +127,20 @@ fn lower_noting(build: &Build<'_>, warnings: &mut Warnings) -> Result<Lowering, 
     let mut vertices = Vertices::default();
     let mut images = Vec::new();
     let mut reached_stages = BTreeSet::new();
+    let mut args = Vec::new();
     for target in &targets {
-        images.push(target.lower(&mut vertices, warnings)?);
+        let (image, target_args) = target.lower(&mut vertices, warnings)?;
+        images.push(image);
+        if args.is_empty() {
+            args = target_args;
+        }
         reached_stages.extend(target.reach.stages.keys());
     }
     Ok(Lowering::Graph(Graph {
         vertices: vertices.needed_by(images.iter().filter_map(|image| image.root)),
         images,
         reached_stages,
+        args,
         context_sources: warnings.take_sources(),
         warnings: Vec::new(),
         source_date_epoch,
@@ -112,6 +153,7 @@ pub(crate) struct Build<'a> {
     pub(crate) dockerfile: &'a Dockerfile,
     pub(crate) source: &'a Source,
     pub(crate) bases: &'a Bases,
+    extent: Extent,
     pub(crate) args: BTreeMap<String, String>,
 }
 
@@ -168,6 +210,7 @@ impl<'a> Target<'a> {
             dockerfile,
             source: _,
             bases,
+            extent,
             args,
         } = build;
         if let Ok(defaults) = scope::globals(definition, dockerfile, &platform, &BTreeMap::new()) {
@@ -177,7 +220,11 @@ impl<'a> Target<'a> {
             .map_err(|(span, error)| LowerError::at(span, span, error))?;
         let stages = Stages::new(build, &platform, &globals)?;
         let index = stages.target()?;
-        let reach = stages.reach(index, bases)?;
+        let roots = match extent {
+            Extent::Target => vec![index],
+            Extent::AllStages => (0..stages.len()).collect(),
+        };
+        let reach = stages.reach(roots, bases)?;
         Ok(Self {
             build,
             platform,
@@ -192,7 +239,7 @@ impl<'a> Target<'a> {
         &self,
         vertices: &mut Vertices,
         warnings: &mut Warnings,
-    ) -> Result<TargetImage, LowerError> {
+    ) -> Result<(TargetImage, Vec<BuildArg>), LowerError> {
         let mut done: Vec<Option<StageState<'a>>> = vec![None; self.stages.len()];
         for (&index, triggers) in &self.reach.stages {
             let mut lowering =
@@ -205,12 +252,17 @@ impl<'a> Target<'a> {
             }
             done[index] = Some(lowering.finish());
         }
+        let stages = self.reach.stages.keys().map(|&index| {
+            let scope = done[index].as_ref().map(|state| &state.scope);
+            (self.stages.get(index).ast, scope)
+        });
+        let args = outline::build_args(self.build.dockerfile, &self.globals, stages);
         let history = history(&done, self.index);
         // The target is the first thing that is reached.
         let state = done
             .swap_remove(self.index)
             .unwrap_or_else(|| StageState::empty(&self.platform));
-        Ok(self.image(state, history))
+        Ok((self.image(state, history), args))
     }
 
     fn image(&self, state: StageState<'a>, history: Vec<HistoryLine>) -> TargetImage {

@@ -317,18 +317,21 @@ impl<'a> Stages<'a> {
             .collect()
     }
 
-    /// Follows origins and uses from `target`.
+    /// Follows origins and uses from the stages of `open`.
     ///
     /// # Errors
     ///
     /// Triggers of base images that are no instructions, and cycles that they make.
-    pub(crate) fn reach(&self, target: usize, bases: &Bases) -> Result<Reach<'a>, LowerError> {
+    pub(crate) fn reach(
+        &self,
+        mut open: Vec<usize>,
+        bases: &Bases,
+    ) -> Result<Reach<'a>, LowerError> {
         let mut reach = Reach {
             stages: BTreeMap::new(),
             missing: BTreeSet::new(),
         };
         let mut uses = vec![Uses::new(); self.stages.len()];
-        let mut open = vec![target];
         while let Some(index) = open.pop() {
             if reach.stages.contains_key(&index) {
                 continue;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::lint::ContextSource;
 use crate::op::Op;
+use crate::outline::BuildArg;
 
 /// What a vertex does and consumes, as a digest: equal for all platforms that share the work.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -62,6 +63,8 @@ pub struct Graph {
     /// The stages that the targets need, by their place in the file: the only ones for which most
     /// checks of the text are reported.
     pub reached_stages: BTreeSet<usize>,
+    /// The arguments that those stages take from the command line; of the first platform.
+    pub args: Vec<BuildArg>,
     /// The paths of the main context that COPY and ADD name, to be held against its ignore file
     /// by [`ignored_sources`](crate::lint::ignored_sources).
     pub context_sources: Vec<ContextSource>,

@@ -59,7 +59,7 @@ rules! {
         "Variables are declared before they are used";
     MultipleInstructionsDisallowed "MultipleInstructionsDisallowed" ReachedStages
         "A stage has one CMD, ENTRYPOINT and HEALTHCHECK at most, as the last one wins";
-    LegacyKeyValueFormat "LegacyKeyValueFormat" AllStages
+    LegacyKeyValueFormat "LegacyKeyValueFormat" ReachedStages
         "ENV and LABEL are written with an equals sign";
     InvalidBaseImagePlatform "InvalidBaseImagePlatform" ReachedStages
         "The base image is made for the platform that is built";

@@ -88,7 +88,7 @@ impl StageLowering<'_, '_> {
             Ok(expansion.value)
         });
         self.note_unset(site, unset);
-        resolved.map_err(|error| site.error(flag.text.span, error))
+        resolved.map_err(|error| site.error(flag.blamed(&error), error))
     }
 
     fn bind(&mut self, site: &Site<'_>, span: Span, mount: BindMount) -> Result<Mount, LowerError> {
