@@ -47,10 +47,7 @@ fn run() -> ExitCode {
     log(&cli, &environment);
     let paint = ui::paint(&environment);
     let result = match cli.command {
-        Command::Build(args) => {
-            let done = commands::build::run(*args, &cli.global, &environment, paint);
-            done.map(|()| ExitCode::SUCCESS)
-        }
+        Command::Build(args) => commands::build::run(*args, &cli.global, &environment, paint),
         Command::Images(args) => {
             let done = commands::images::run(&args, &cli.global, &environment);
             done.map(|()| ExitCode::SUCCESS)

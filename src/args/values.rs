@@ -40,6 +40,11 @@ pub(crate) enum ValueError {
     Network { text: String },
     #[error("unknown entitlement {text}: expected network.host or security.insecure")]
     Entitlement { text: String },
+    #[error(
+        "expected build, check, outline or targets, each with ,format=text|json and \
+         ,ignorestatus=true|false; found `{text}`"
+    )]
+    Call { text: String },
     #[error("attestations are not supported yet; only `false` is")]
     Attestation,
     #[error("expected seconds since 1970, found `{text}`")]

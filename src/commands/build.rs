@@ -6,6 +6,7 @@
 
 pub(crate) mod args;
 mod bases;
+pub(crate) mod call;
 mod checks;
 mod contexts;
 mod events;
@@ -16,6 +17,7 @@ mod steps;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use dockerfile::Source;
@@ -35,6 +37,7 @@ use crate::ui::report::{self, Detail, Excerpt, Failure, Paint};
 use crate::{interrupt, setup};
 
 pub(crate) use args::BuildArgs;
+use bases::Evaluation;
 use checks::Checks;
 use contexts::Contexts;
 use options::{Options, Shown};
@@ -45,15 +48,17 @@ pub(crate) fn run(
     global: &GlobalArgs,
     environment: &Environment,
     paint: Paint,
-) -> Result<(), Failure> {
+) -> Result<ExitCode, Failure> {
     let options = Options::read(args, environment)?;
+    if let Some(call) = options.call {
+        return call::run(call, &options, environment, paint);
+    }
     options.check()?;
     outcome::clear(&options)?;
     let root = setup::store_root(global, environment)?;
     let contexts = Contexts::read(&options)?;
     let source = Arc::clone(&contexts.dockerfile);
-    let parsed = dockerfile::parse(&source);
-    let parsed = parsed.map_err(|errors| Failure::dockerfile(&source, &errors))?;
+    let parsed = parse(&source)?;
     let client = setup::client(environment)?;
 
     // Everything above needs no namespace; everything below may start threads.
@@ -74,7 +79,12 @@ pub(crate) fn run(
     };
     let result = interrupt::run(build.run(contexts));
     ui::say(&build.last_words(&progress.end(), global, paint));
-    outcome::write(&options, result?.as_ref())
+    outcome::write(&options, result?.as_ref())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse(source: &Arc<Source>) -> Result<Dockerfile, Failure> {
+    dockerfile::parse(source).map_err(|errors| Failure::dockerfile(source, &errors))
 }
 
 /// Starts the display, and shows on it what has been done before it could start.
@@ -123,9 +133,16 @@ impl Build<'_> {
     }
 
     async fn lower(&mut self, ignored: &[String]) -> Result<Graph, Failure> {
-        let lowered = bases::lower(self, &self.options.definition).await;
+        let evaluation = Evaluation {
+            definition: &self.options.definition,
+            parsed: self.parsed,
+            source: self.source,
+            client: &self.client,
+            progress: self.progress,
+        };
+        let lowered = bases::lower(&evaluation, graph::lower).await;
         let graph = lowered.map_err(|error| {
-            self.warnings = self.checks.reported(error.warnings);
+            self.warnings = self.checks.findings_besides(self.parsed, error.warnings);
             error.failure
         })?;
         self.warnings = self.checks.findings(self.parsed, &graph, ignored)?;

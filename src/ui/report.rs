@@ -86,6 +86,13 @@ struct SystemError {
     source: io::Error,
 }
 
+impl Finding {
+    /// The message without the words that every error of a build begins with.
+    pub(crate) fn reason(&self) -> &str {
+        self.message.strip_prefix(SOLVE).unwrap_or(&self.message)
+    }
+}
+
 /// What errors of a build begin with.
 const SOLVE: &str = "failed to build: failed to solve: ";
 
@@ -198,12 +205,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.findings.first() {
-            Some(finding) => f.write_str(
-                finding
-                    .message
-                    .strip_prefix(SOLVE)
-                    .unwrap_or(&finding.message),
-            ),
+            Some(finding) => f.write_str(finding.reason()),
             None => Ok(()),
         }
     }
@@ -351,6 +353,53 @@ pub(crate) fn note(text: Option<&str>, paint: Paint) -> String {
         Some(text) => format!("\n{} {}\n", paint.help("note:"), printable(text)),
         None => String::new(),
     }
+}
+
+/// The text of `--check` (`dockerfile.md` §17.2); what keeps the file from being built is told
+/// below it.
+pub(crate) fn check(source: &Arc<Source>, warnings: &[Warning], fails: bool) -> String {
+    let mut text = match (warnings.len(), fails) {
+        (0, true) => return String::new(),
+        (0, false) => return "Check complete, no warnings found.\n".to_owned(),
+        (1, _) => "Check complete, 1 warning has been found!\n".to_owned(),
+        (count, _) => format!("Check complete, {count} warnings have been found!\n"),
+    };
+    for warning in warnings {
+        let url = warning.rule.url().map(|url| format!(" - {url}"));
+        let excerpt = Excerpt {
+            source: Arc::clone(source),
+            instruction: warning.span,
+            mark: None,
+        };
+        text += &format!(
+            "\nWARNING: {}{}\n{}\n{}",
+            warning.rule.name(),
+            url.unwrap_or_default(),
+            printable(&warning.detail),
+            excerpt.render()
+        );
+    }
+    text
+}
+
+/// A table: columns as wide as their widest cell, with `gap` blanks between them.
+pub(crate) fn columns<const N: usize>(rows: &[[&str; N]], gap: usize) -> String {
+    let cells: Vec<[String; N]> = rows
+        .iter()
+        .map(|row| row.map(|cell| printable(cell).into_owned()))
+        .collect();
+    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max();
+    let mut text = String::new();
+    for row in &cells {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = width(column).unwrap_or_default() + gap;
+            line += &format!("{cell:width$}");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
 }
 
 /// Where the time went (`--timings`): the steps, the longest first.

@@ -8,6 +8,7 @@ use exporter::Output;
 use graph::op::{Entitlement, NetworkMode};
 use oci::{Platform, Reference};
 
+use super::call::{Call, CallArg};
 use super::secrets::SecretArgs;
 use super::steps::StepArgs;
 use crate::args::values::{self, BuildContextArg, KeyValue};
@@ -77,6 +78,11 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) steps: StepArgs,
 
+    /// Say something of the Dockerfile in place of building it: check, outline or targets, each
+    /// with ,format=json and ,ignorestatus=true
+    #[arg(long, alias = "print", value_name = "METHOD", value_parser = Call::parse)]
+    pub(crate) call: Option<CallArg>,
+
     /// How progress is shown [default: $BUILDKIT_PROGRESS, else auto]
     #[arg(long, value_name = "MODE")]
     pub(crate) progress: Option<ProgressMode>,
@@ -126,6 +132,12 @@ pub(crate) struct Switches {
           default_missing_value = "true", default_value = "false", hide_default_value = true,
           value_parser = values::boolean)]
     pub(crate) pull: bool,
+
+    /// Check the Dockerfile in place of building it: the same as --call=check
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          value_parser = values::boolean)]
+    pub(crate) check: bool,
 
     /// Run every step, also those whose results are known
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,

@@ -6,10 +6,13 @@ use dockerfile::Source;
 use dockerfile::ast::Dockerfile;
 use dockerfile::lint::Warning;
 use futures_util::future::try_join_all;
-use graph::{BaseRequest, Bases, Definition, Graph, Lowering, ResolvedBase, TargetPlatforms};
+use graph::{
+    BaseRequest, Bases, Definition, Graph, LowerError, Lowering, ResolvedBase, TargetPlatforms,
+};
 use oci::{ImageSource, Reference};
+use registry::Client;
 
-use super::Build;
+use crate::ui::progress::Progress;
 use crate::ui::report::{Excerpt, Failure};
 
 /// Why a Dockerfile was not lowered, and what is unwise in it besides.
@@ -18,19 +21,38 @@ pub(super) struct LowerFailure {
     pub(super) warnings: Vec<Warning>,
 }
 
+/// A round of lowering: of the target, or of all stages.
+pub(super) type Round =
+    fn(&Definition, &Dockerfile, &Source, &Bases) -> Result<Lowering, LowerError>;
+
+/// What it takes to find out what a Dockerfile means.
+pub(super) struct Evaluation<'a> {
+    pub(super) definition: &'a Definition,
+    pub(super) parsed: &'a Dockerfile,
+    pub(super) source: &'a Arc<Source>,
+    pub(super) client: &'a Client,
+    pub(super) progress: &'a Progress,
+}
+
 /// Lowers the Dockerfile, finding base images until none is missing.
 pub(super) async fn lower(
-    build: &Build<'_>,
-    definition: &Definition,
+    evaluation: &Evaluation<'_>,
+    round: Round,
 ) -> Result<Graph, LowerFailure> {
+    let Evaluation {
+        definition,
+        parsed,
+        source,
+        ..
+    } = evaluation;
     let mut bases = Bases::new();
     loop {
-        match graph::lower(definition, build.parsed, build.source, &bases) {
+        match round(definition, parsed, source, &bases) {
             Ok(Lowering::Graph(graph)) => return Ok(graph),
             Ok(Lowering::Missing(requests)) => {
                 let resolve = requests
                     .into_iter()
-                    .map(|request| resolve(build, definition, request));
+                    .map(|request| resolve(evaluation, request));
                 let resolved = try_join_all(resolve).await;
                 bases.extend(resolved.map_err(|failure| LowerFailure {
                     failure,
@@ -39,7 +61,7 @@ pub(super) async fn lower(
             }
             Err(error) => {
                 return Err(LowerFailure {
-                    failure: lower_failure(build.source, &error),
+                    failure: lower_failure(source, &error),
                     warnings: error.warnings,
                 });
             }
@@ -48,14 +70,20 @@ pub(super) async fn lower(
 }
 
 async fn resolve(
-    build: &Build<'_>,
-    definition: &Definition,
+    evaluation: &Evaluation<'_>,
     request: BaseRequest,
 ) -> Result<(BaseRequest, ResolvedBase), Failure> {
-    let step = build.progress.start(step_name(definition, &request));
-    let resolved = build.client.resolve(&request.source, &request.platform);
+    let Evaluation {
+        definition,
+        parsed,
+        source,
+        client,
+        progress,
+    } = evaluation;
+    let step = progress.start(step_name(definition, &request));
+    let resolved = client.resolve(&request.source, &request.platform);
     let resolved = resolved.await.map_err(|error| {
-        let excerpt = excerpt(build.parsed, build.source, &request.source);
+        let excerpt = excerpt(parsed, source, &request.source);
         let failure = Failure::new(&error, error.help()).of_build();
         failure.at(excerpt.as_ref())
     });

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use dockerfile::ast::Dockerfile;
-use dockerfile::lint::{self, CheckConfig, Rule, Warning};
+use dockerfile::lint::{self, CheckConfig, Warning};
 use graph::Graph;
 
 use super::options::Options;
@@ -56,8 +56,20 @@ impl Checks {
         Ok(self.reported(findings))
     }
 
+    /// Returns what is to be reported of a file that cannot be built: what the text shows, and
+    /// what was `found` before the error.
+    pub(super) fn findings_besides(
+        &self,
+        dockerfile: &Dockerfile,
+        found: Vec<Warning>,
+    ) -> Vec<Warning> {
+        let mut findings = lint::check(dockerfile);
+        findings.extend(found);
+        self.reported(findings)
+    }
+
     /// Returns those of the `findings` that are to be reported, in the order of the file.
-    pub(super) fn reported(&self, mut findings: Vec<Warning>) -> Vec<Warning> {
+    fn reported(&self, mut findings: Vec<Warning>) -> Vec<Warning> {
         findings.retain(|finding| self.config.reports(finding.rule));
         findings.sort_by_key(|finding| finding.span.start);
         findings
@@ -82,7 +94,7 @@ impl Checks {
 fn of_text(dockerfile: &Dockerfile, reached_stages: &BTreeSet<usize>) -> Vec<Warning> {
     let mut findings = lint::check(dockerfile);
     findings.retain(|finding| {
-        is_of_file(finding.rule)
+        finding.rule.covers_unreached_stages()
             || stage_of(dockerfile, finding).is_none_or(|stage| reached_stages.contains(&stage))
     });
     findings
@@ -95,34 +107,6 @@ fn stage_of(dockerfile: &Dockerfile, finding: &Warning) -> Option<usize> {
     before.checked_sub(1)
 }
 
-/// Whether a rule is about the file as a whole, so that it holds for stages nobody needs, too.
-fn is_of_file(rule: Rule) -> bool {
-    match rule {
-        Rule::StageNameCasing
-        | Rule::FromAsCasing
-        | Rule::NoEmptyContinuation
-        | Rule::ConsistentInstructionCasing
-        | Rule::DuplicateStageName
-        | Rule::ReservedStageName
-        | Rule::UndefinedArgInFrom
-        | Rule::RedundantTargetPlatform
-        | Rule::InvalidDefaultArgInFrom
-        | Rule::FromPlatformFlagConstDisallowed
-        | Rule::InvalidDefinitionDescription => true,
-        Rule::JsonArgsRecommended
-        | Rule::MaintainerDeprecated
-        | Rule::WorkdirRelativePath
-        | Rule::UndefinedVar
-        | Rule::MultipleInstructionsDisallowed
-        | Rule::LegacyKeyValueFormat
-        | Rule::InvalidBaseImagePlatform
-        | Rule::SecretsUsedInArgOrEnv
-        | Rule::CopyIgnoredFile
-        | Rule::ExposeProtoCasing
-        | Rule::ExposeInvalidFormat => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use dockerfile::Source;
@@ -130,7 +114,7 @@ mod tests {
     use super::*;
     use crate::ui::report::Paint;
 
-    const FILE: &str = "FROM a as A\nMAINTAINER x\nFROM b AS b\nMAINTAINER y\n";
+    const FILE: &str = "FROM a as A\nENV abcde xy\nFROM b AS b\nENV abcde xy\n";
 
     fn rules(config: &str, reached: &[usize]) -> (Checks, Vec<Warning>) {
         let parsed = dockerfile::parse(&Source::new("Dockerfile", FILE.as_bytes())).unwrap();
@@ -156,18 +140,18 @@ mod tests {
             casing.iter().all(|finding| found.contains(finding)),
             "{found:?}"
         );
-        assert!(found.contains(&("MaintainerDeprecated", 37)), "{found:?}");
-        assert!(!found.contains(&("MaintainerDeprecated", 12)), "{found:?}");
+        assert!(found.contains(&("LegacyKeyValueFormat", 37)), "{found:?}");
+        assert!(!found.contains(&("LegacyKeyValueFormat", 12)), "{found:?}");
         let both = names("", &[0, 1]);
-        assert!(both.contains(&("MaintainerDeprecated", 12)), "{both:?}");
+        assert!(both.contains(&("LegacyKeyValueFormat", 12)), "{both:?}");
     }
 
     #[test]
     fn the_file_chooses_rules_and_whether_they_fail_the_build() {
         assert_eq!(names("skip=all", &[0, 1]), []);
-        let (checks, findings) = rules("skip=MaintainerDeprecated", &[0, 1]);
+        let (checks, findings) = rules("skip=LegacyKeyValueFormat", &[0, 1]);
         assert!(checks.verdict(&findings).is_ok());
-        let (checks, findings) = rules("skip=MaintainerDeprecated;error=true", &[0, 1]);
+        let (checks, findings) = rules("skip=LegacyKeyValueFormat;error=true", &[0, 1]);
         insta::assert_snapshot!(checks.verdict(&findings).unwrap_err().render(Paint::Plain), @r"ERROR: failed to build: failed to solve: lint violation found for rules: FromAsCasing, StageNameCasing");
         assert!(checks.verdict(&[]).is_ok());
     }

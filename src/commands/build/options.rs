@@ -13,6 +13,7 @@ use oci::Platform;
 use solver::{Caching, Secret};
 
 use super::args::{BuildArgs, Isolation, ProgressMode};
+use super::call::{Call, CallArg};
 use super::secrets::SecretError;
 use super::steps;
 use crate::args::values::{self, ContextValue, KeyValue};
@@ -31,6 +32,8 @@ pub(super) struct Options {
     pub(super) definition: Definition,
     /// Where it goes.
     pub(super) delivery: Request,
+    /// What is done in place of building it.
+    pub(super) call: Option<Call>,
     /// What is seen of it.
     pub(super) shown: Shown,
     /// Whether earlier results may serve.
@@ -136,7 +139,13 @@ impl Options {
             stdout_is_terminal: io::stdout().is_terminal(),
             jobs,
         };
+        let call = match (args.call, args.switches.check) {
+            (Some(CallArg::Instead(call)), _) => Some(call),
+            (Some(CallArg::Build) | None, true) => Some(Call::CHECK),
+            (Some(CallArg::Build) | None, false) => None,
+        };
         Ok(Self {
+            call,
             shown,
             caching: match args.switches.no_cache {
                 true => Caching::Renew,

@@ -1,0 +1,81 @@
+//! `--check`: everything that is unwise or wrong in a Dockerfile.
+
+use dockerfile::ast::Dockerfile;
+use dockerfile::lint::Warning;
+use graph::Graph;
+
+use super::super::bases::{self, Evaluation, LowerFailure};
+use super::super::options::Options;
+use super::{Checks, Contexts, Environment, Failure, Told, interrupt, json, setup};
+use crate::ui::report::{self, Class};
+
+/// Checks the file: all of it, or what the target needs where one is named.
+pub(super) fn run(
+    options: &Options,
+    contexts: &Contexts,
+    environment: &Environment,
+) -> Result<Told, Failure> {
+    let source = &contexts.dockerfile;
+    let (warnings, error) = match super::super::parse(source) {
+        Ok(parsed) => check(options, contexts, &parsed, environment)?,
+        Err(failure) => (Vec::new(), Some(failure)),
+    };
+    Ok(Told {
+        text: report::check(source, &warnings, error.is_some()),
+        json: json::check(source, &warnings, error.as_ref())?,
+        clean: warnings.is_empty() && error.is_none(),
+        error,
+    })
+}
+
+fn check(
+    options: &Options,
+    contexts: &Contexts,
+    parsed: &Dockerfile,
+    environment: &Environment,
+) -> Result<(Vec<Warning>, Option<Failure>), Failure> {
+    let checks = match Checks::read(options, parsed) {
+        Ok(checks) => checks,
+        Err(failure) => return Ok((Vec::new(), Some(failure))),
+    };
+    let round: bases::Round = match options.definition.target {
+        Some(_) => graph::lower,
+        None => graph::lower_all_stages,
+    };
+    match evaluate(options, contexts, parsed, environment, round)? {
+        Ok(graph) => {
+            let warnings = checks.findings(parsed, &graph, contexts.ignored())?;
+            let violation = checks.verdict(&warnings).err();
+            Ok((warnings, violation))
+        }
+        Err(LowerFailure { failure, warnings }) => {
+            let warnings = checks.findings_besides(parsed, warnings);
+            Ok((warnings, Some(failure)))
+        }
+    }
+}
+
+/// Evaluates the file: what came of it, or why it cannot be built. Fails where the user gave up.
+pub(super) fn evaluate(
+    options: &Options,
+    contexts: &Contexts,
+    parsed: &Dockerfile,
+    environment: &Environment,
+    round: bases::Round,
+) -> Result<Result<Graph, LowerFailure>, Failure> {
+    let client = setup::client(environment)?;
+    let progress = super::super::progress(options.shown, &contexts.dockerfile)?;
+    let evaluation = Evaluation {
+        definition: &options.definition,
+        parsed,
+        source: &contexts.dockerfile,
+        client: &client,
+        progress: &progress,
+    };
+    let evaluated = interrupt::run(async { Ok(bases::lower(&evaluation, round).await) });
+    progress.end();
+    match evaluated? {
+        Err(refused) if refused.failure.class != Class::Failed => Err(refused.failure),
+        evaluated => Ok(evaluated),
+    }
+}
