@@ -146,7 +146,7 @@ impl Emulation {
     /// Finds, and where needed sets up, a way to run each of the `wanted` architectures.
     ///
     /// `emulators` are the user's own choices and win over everything else (absolute paths of
-    /// statically linked interpreters). Must run inside the namespaces of [`crate::enter`], once a
+    /// statically linked interpreters). Must run inside the namespaces of [`crate::enter()`], once a
     /// build, before the first step of a foreign architecture. Blocks for some milliseconds per
     /// foreign architecture.
     ///

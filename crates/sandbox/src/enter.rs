@@ -28,7 +28,7 @@ pub use obstacle::Obstacle;
 
 use crate::sys;
 
-/// What [`enter`] achieved.
+/// What [`enter()`] achieved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entered {
     /// The map of user ids, as the kernel shows it.

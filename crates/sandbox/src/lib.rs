@@ -19,7 +19,7 @@
 //!
 //! Rules that hold throughout:
 //! - A child is this binary executed afresh, so no Rust runs between `fork` and `exec` of a threaded
-//!   process. `main` begins with [`run_if_child`], then [`enter`], and only then starts a runtime.
+//!   process. `main` begins with [`run_if_child`], then [`enter()`], and only then starts a runtime.
 //! - A path that an image controls is resolved by descriptors below the step's root, never by name.
 //! - `no_new_privs` is on for nothing that a step descends from: it cannot be taken back, and RUN
 //!   needs setuid programs. The ids they reach are mapped ones.

@@ -103,7 +103,7 @@ impl<T, E: Into<OsError>> Doing<T> for Result<T, E> {
 /// Returns a directory handle on `root`, writable and attached nowhere.
 ///
 /// Paths below it are to be opened with `openat2` and `RESOLVE_IN_ROOT`. The mount goes away with the
-/// handle; [`RootFs::work`] is not emptied, and wants to be before it is used again. Needs the namespaces of [`crate::enter`].
+/// handle; [`RootFs::work`] is not emptied, and wants to be before it is used again. Needs the namespaces of [`crate::enter()`].
 ///
 /// # Errors
 ///

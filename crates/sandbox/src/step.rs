@@ -194,7 +194,7 @@ pub struct Killer {
 /// Starts a step; returns as soon as its child process has been told everything.
 ///
 /// What goes wrong after that comes from [`Step::wait`]. Blocks for about a millisecond. Needs the
-/// namespaces of [`crate::enter`], and [`crate::run_if_child`] at the start of `main`.
+/// namespaces of [`crate::enter()`], and [`crate::run_if_child`] at the start of `main`.
 ///
 /// # Errors
 ///

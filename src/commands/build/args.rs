@@ -15,6 +15,10 @@ use crate::args::values::{self, BuildContextArg, KeyValue};
 
 /// Options of `rbuild build`; those that Docker's build has are called as there
 #[derive(Debug, clap::Args)]
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the documents of the fields are the text of --help, with its brackets"
+)]
 pub(crate) struct BuildArgs {
     /// Directory whose files COPY and ADD take; `-` reads a Dockerfile from standard input and
     /// offers no files
