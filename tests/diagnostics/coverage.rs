@@ -1,4 +1,5 @@
-//! Every trap of the language stands as a test by its number.
+//! Every piece of the language has a test: traps by their number, the rest in the table of
+//! `docs/dockerfile.md`.
 //!
 //! A trap is a case that implementations of the Dockerfile language get wrong; they are counted from
 //! T1 to T100. A test for one is a function `t07_…` or a case `t07-…`.
@@ -7,38 +8,86 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use dockerfile::instructions::INSTRUCTIONS;
+use dockerfile::mount::MOUNT_KEYS;
+
 use crate::command::repository;
 
 #[test]
 fn every_trap_has_a_test() {
-    let mut tested = BTreeSet::new();
-    for directory in ["crates", "src", "tests", "testdata"] {
-        collect(&repository(directory), &mut tested);
-    }
+    let tested: BTreeSet<u32> = tests().iter().filter_map(|name| number(name)).collect();
     let missing: Vec<u32> = (1..=100).filter(|trap| !tested.contains(trap)).collect();
     assert!(missing.is_empty(), "no test for the traps {missing:?}");
 }
 
-fn collect(directory: &Path, tested: &mut BTreeSet<u32>) {
+#[test]
+fn the_page_of_the_language_names_everything_with_a_test() {
+    let page = fs::read_to_string(repository("docs/dockerfile.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows: Vec<(&str, &str)> = rows.filter_map(|row| row.split_once("` |")).collect();
+    let tests = tests();
+    for name in instructions_and_flags().iter().chain(&mount_options()) {
+        let row = rows.iter().find(|(first, _)| first == name);
+        let (_, rest) = row.unwrap_or_else(|| panic!("no row for `{name}`"));
+        let cell = rest.trim_end_matches('|').rsplit('|').next().unwrap();
+        let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test for `{name}`");
+        let unknown: Vec<_> = named
+            .iter()
+            .filter(|test| !tests.contains(**test))
+            .collect();
+        assert!(unknown.is_empty(), "no tests {unknown:?}, for `{name}`");
+    }
+}
+
+/// As the first column of the page shows them.
+fn instructions_and_flags() -> Vec<String> {
+    let mut names = Vec::new();
+    for row in INSTRUCTIONS {
+        names.push(row.name.to_owned());
+        names.extend(
+            row.flags
+                .iter()
+                .map(|flag| format!("{} --{}", row.name, flag.name)),
+        );
+    }
+    names
+}
+
+/// Options of mounts, without their other spellings.
+fn mount_options() -> Vec<String> {
+    let others = ["dst", "destination", "src", "ro", "rw"];
+    let options = MOUNT_KEYS.iter().filter(|key| !others.contains(key));
+    options.map(|key| (*key).to_owned()).collect()
+}
+
+/// The names of all cases and functions.
+fn tests() -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    for directory in ["crates", "src", "tests", "testdata"] {
+        collect(&repository(directory), &mut tests);
+    }
+    tests
+}
+
+fn collect(directory: &Path, tests: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
-            tested.extend(number(&name, '-'));
-            collect(&path, tested);
+            tests.insert(name);
+            collect(&path, tests);
         } else if name.ends_with(".rs") {
             let text = fs::read_to_string(&path).unwrap();
-            let functions = text.split("fn t").skip(1);
-            tested.extend(functions.filter_map(|rest| number(&format!("t{rest}"), '_')));
+            let functions = text.split("fn ").skip(1);
+            let names = functions.filter_map(|rest| rest.split_once('('));
+            tests.extend(names.map(|(name, _)| name.to_owned()));
         }
     }
 }
 
-/// The number in `t07` and what `separator` stands before.
-fn number(name: &str, separator: char) -> Option<u32> {
-    name.strip_prefix('t')?
-        .split_once(separator)?
-        .0
-        .parse()
-        .ok()
+/// The number in `t07_…` or `t07-…`.
+fn number(name: &str) -> Option<u32> {
+    let (number, _) = name.strip_prefix('t')?.split_once(['_', '-'])?;
+    number.parse().ok()
 }
