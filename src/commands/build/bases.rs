@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use dockerfile::Source;
-use dockerfile::ast::Dockerfile;
-use dockerfile::lint::Warning;
+use dockerfile::ast::{Dockerfile, Kind, Stage};
+use dockerfile::lint::{Warning, suggestion};
+use dockerfile::{Source, Span};
 use futures_util::future::try_join_all;
 use graph::{
-    BaseRequest, Bases, Definition, Graph, LowerError, Lowering, ResolvedBase, TargetPlatforms,
+    BaseRequest, Bases, Definition, Graph, LowerError, Lowering, NamedContext, ResolvedBase,
+    TargetPlatforms,
 };
 use oci::{ImageSource, Reference};
 use registry::Client;
@@ -83,8 +84,14 @@ async fn resolve(
     let step = progress.start(step_name(definition, &request));
     let resolved = client.resolve(&request.source, &request.platform);
     let resolved = resolved.await.map_err(|error| {
-        let excerpt = excerpt(parsed, source, &request.source);
-        let failure = Failure::new(&error, error.help()).of_build();
+        let site = site(parsed, definition, &request.source);
+        let almost_stage = site.as_ref().and_then(|site| site.help(parsed));
+        let failure = Failure::new(&error, almost_stage.or(error.help())).of_build();
+        let excerpt = site.map(|site| Excerpt {
+            source: Arc::clone(source),
+            instruction: site.instruction,
+            mark: Some(site.mark),
+        });
         failure.at(excerpt.as_ref())
     });
     let resolved = step.end(resolved)?;
@@ -117,22 +124,102 @@ fn lower_failure(source: &Arc<Source>, error: &graph::LowerError) -> Failure {
     failure.at(excerpt.as_ref())
 }
 
-/// The first FROM that names the image as it is, without variables.
-fn excerpt(dockerfile: &Dockerfile, source: &Arc<Source>, image: &ImageSource) -> Option<Excerpt> {
-    let ImageSource::Registry(wanted) = image else {
-        return None;
+/// Where an image is named.
+struct Site<'a> {
+    /// The name as written.
+    name: &'a str,
+    /// The name, or the option that it is part of.
+    mark: Span,
+    instruction: Span,
+}
+
+impl Site<'_> {
+    /// Says so if the name is almost that of a stage.
+    fn help(&self, dockerfile: &Dockerfile) -> Option<String> {
+        let stages = dockerfile.stages.iter().filter_map(|stage| stage.name());
+        let nearest = suggestion(&self.name.to_lowercase(), stages)?;
+        Some(format!("did you mean the stage `{nearest}`?"))
+    }
+}
+
+/// The first place that names the image as it is, without variables.
+fn site<'a>(
+    dockerfile: &'a Dockerfile,
+    definition: &Definition,
+    image: &ImageSource,
+) -> Option<Site<'a>> {
+    let is_meant = |name: &str| match (definition.contexts.get(name), image) {
+        (Some(NamedContext::Image(found)), wanted) => found == wanted,
+        (
+            Some(
+                NamedContext::Empty
+                | NamedContext::Directory(_)
+                | NamedContext::Git(_)
+                | NamedContext::Download(_),
+            ),
+            _,
+        ) => false,
+        (None, ImageSource::Registry(wanted)) => name
+            .parse::<Reference>()
+            .is_ok_and(|found| found == *wanted),
+        (None, ImageSource::Layout { .. }) => false,
     };
-    let names = |text: &str| {
-        text.parse::<Reference>()
-            .is_ok_and(|found| found == *wanted)
-    };
-    let stage = dockerfile
+    dockerfile
         .stages
         .iter()
-        .find(|stage| names(&stage.from.kind.image.text))?;
-    Some(Excerpt {
-        source: Arc::clone(source),
+        .flat_map(names)
+        .find(|site| is_meant(site.name))
+}
+
+/// Everything in a stage that may name an image.
+fn names(stage: &Stage) -> Vec<Site<'_>> {
+    let image = &stage.from.kind.image;
+    let mut sites = vec![Site {
+        name: &image.text,
+        mark: image.span,
         instruction: stage.from.span,
-        mark: None,
-    })
+    }];
+    for instruction in &stage.instructions {
+        if let Kind::Copy(copy) = &instruction.kind {
+            sites.extend(copy.from.iter().map(|from| Site {
+                name: &from.text,
+                mark: from.span,
+                instruction: instruction.span,
+            }));
+        }
+        if let Kind::Run(run) = &instruction.kind {
+            for mount in &run.flags.mounts {
+                let from = mount.fields.iter().filter(|field| field.key == "from");
+                sites.extend(
+                    from.filter_map(|field| field.value.as_deref())
+                        .map(|name| Site {
+                            name,
+                            mark: mount.text.span,
+                            instruction: instruction.span,
+                        }),
+                );
+            }
+        }
+    }
+    sites
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_is_almost_a_stage_is_told_so() {
+        let text = "FROM scratch AS builder\nCOPY --from=other /a /\nCOPY --from=biulder /a /\n";
+        let source = Source::new("Dockerfile", text);
+        let parsed = dockerfile::parse(&source).unwrap();
+        let names: Vec<Site<'_>> = parsed.stages.iter().flat_map(names).collect();
+        let wanted: Vec<&Site<'_>> = names.iter().filter(|site| site.name == "biulder").collect();
+        assert_eq!(source.slice(wanted[0].mark), "biulder");
+        assert_eq!(
+            wanted[0].help(&parsed).as_deref(),
+            Some("did you mean the stage `builder`?")
+        );
+        assert_eq!(names[1].help(&parsed), None);
+    }
 }
