@@ -1,4 +1,6 @@
 use super::*;
+use graph::git::GitSource;
+
 use crate::args::values::{ContextValue, KeyValue};
 use crate::commands::build::args::{Isolation, ProgressMode};
 use oci::{ImageSource, LayoutImage, Platform};
@@ -186,6 +188,14 @@ fn c24_c26_named_contexts() {
             layout("d", LayoutImage::Digest(digest.parse().unwrap())),
         ),
         ("../dir", ContextValue::Directory("../dir".into())),
+        (
+            "https://example.com/x.tar",
+            ContextValue::Url("https://example.com/x.tar".to_owned()),
+        ),
+        (
+            "https://example.com/x.git#main",
+            ContextValue::Git(GitSource::parse("https://example.com/x.git#main").unwrap()),
+        ),
     ] {
         let args = build(&format!("rbuild --build-context alpine={value} ."));
         assert_eq!(args.contexts[0].name, "alpine");
@@ -193,14 +203,8 @@ fn c24_c26_named_contexts() {
     }
     for (value, expected) in [
         ("x", "invalid context value: x, expected key=value"),
-        (
-            "x=https://example.com/x.tar",
-            "a download is not supported yet",
-        ),
-        (
-            "x=https://example.com/x.git#main",
-            "a git repository is not supported yet",
-        ),
+        ("x=target:y", "a bake target is not supported yet"),
+        ("x=https://example.com/x.git#--x", "invalid build context x"),
         ("x=docker-image://A", "invalid build context x"),
         ("x=oci-layout://", "is missing"),
         ("x=oci-layout://d@sha256:1", "invalid build context x"),

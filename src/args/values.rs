@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use graph::git::{GitSource, GitUrlError};
 use graph::op::{Entitlement, NetworkMode};
 use oci::reference::ReferenceError;
 use oci::{Digest, ImageSource, LayoutImage, Platform, Reference};
@@ -34,8 +35,10 @@ pub(crate) enum ValueError {
     },
     #[error("invalid build context {name}: the directory of the OCI layout is missing")]
     ContextNoPath { name: String },
-    #[error("build context {name}: {what} is not supported yet; use a local copy of it")]
-    ContextNotYet { name: String, what: &'static str },
+    #[error("build context {name}: a bake target is not supported yet; use a local copy of it")]
+    ContextTarget { name: String },
+    #[error("invalid build context {name}: {source}")]
+    ContextGit { name: String, source: GitUrlError },
     #[error("network mode \"{text}\" not supported: expected default, none or host")]
     Network { text: String },
     #[error("unknown entitlement {text}: expected network.host or security.insecure")]
@@ -166,6 +169,10 @@ pub(crate) enum ContextValue {
     Empty,
     /// An image.
     Image(ImageSource),
+    /// The tree of a repository.
+    Git(GitSource),
+    /// A file that is downloaded.
+    Url(String),
     /// A directory, if it is one.
     Directory(PathBuf),
 }
@@ -182,11 +189,17 @@ pub(crate) fn build_context(text: &str) -> Result<BuildContextArg, ValueError> {
         context_image(name, image)?
     } else if let Some(layout) = value.strip_prefix("oci-layout://") {
         ContextValue::Image(context_layout(name, layout)?)
-    } else if let Some(what) = remote(value) {
-        return Err(ValueError::ContextNotYet {
+    } else if value.starts_with("target:") {
+        let name = name.to_owned();
+        return Err(ValueError::ContextTarget { name });
+    } else if let Some(source) = GitSource::parse_context(value) {
+        let source = source.map_err(|source| ValueError::ContextGit {
             name: name.to_owned(),
-            what,
-        });
+            source,
+        })?;
+        ContextValue::Git(source)
+    } else if is_url(value) {
+        ContextValue::Url(value.to_owned())
     } else {
         ContextValue::Directory(PathBuf::from(value))
     };
@@ -240,18 +253,7 @@ fn context_layout(name: &str, layout: &str) -> Result<ImageSource, ValueError> {
     })
 }
 
-/// What kind of remote context a value names, if it names one (§3.1).
-pub(crate) fn remote(value: &str) -> Option<&'static str> {
-    let is_http = value.starts_with("http://") || value.starts_with("https://");
-    let path = value.split(['#', '?']).next().unwrap_or_default();
-    let is_git = ["git@", "git://", "ssh://", "github.com/"]
-        .iter()
-        .any(|prefix| value.starts_with(prefix))
-        || (is_http && path.ends_with(".git"));
-    match (is_git, is_http) {
-        (true, _) => Some("a git repository"),
-        (false, true) => Some("a download"),
-        (false, false) if value.starts_with("target:") => Some("a bake target"),
-        (false, false) => None,
-    }
+/// Whether a value names something to be downloaded, if it names no repository (§3.1).
+pub(crate) fn is_url(value: &str) -> bool {
+    value.starts_with("http://") || value.starts_with("https://")
 }

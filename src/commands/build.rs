@@ -12,6 +12,7 @@ mod contexts;
 mod events;
 mod options;
 mod outcome;
+mod remote;
 mod secrets;
 mod steps;
 
@@ -39,8 +40,9 @@ use crate::{interrupt, setup};
 pub(crate) use args::BuildArgs;
 use bases::Evaluation;
 use checks::Checks;
-use contexts::Contexts;
+use contexts::{Contexts, Found};
 use options::{Options, Shown};
+use remote::Fetcher;
 
 /// Builds, delivers, and says what came of it.
 pub(crate) fn run(
@@ -56,20 +58,40 @@ pub(crate) fn run(
     options.check()?;
     outcome::clear(&options)?;
     let root = setup::store_root(global, environment)?;
-    let contexts = Contexts::read(&options)?;
-    let source = Arc::clone(&contexts.dockerfile);
-    let parsed = parse(&source)?;
+    let found = match Contexts::find(&options)? {
+        Found::Here(contexts) => Found::Here(Readable::parse(contexts)?),
+        Found::Elsewhere(elsewhere) => Found::Elsewhere(elsewhere),
+    };
     let client = setup::client(environment)?;
 
     // Everything above needs no namespace; everything below may start threads.
     setup::enter_namespaces()?;
     let store = setup::open_store(&root)?;
-    let progress = progress(options.shown, &source)?;
+    let progress = progress(options.shown)?;
+    let readable = match found {
+        Found::Here(readable) => readable,
+        Found::Elsewhere(elsewhere) => {
+            // With a client of its own: connections do not outlive the runtime they are made in.
+            let remotes = remotes(&store, setup::client(environment)?, environment);
+            let fetcher = Fetcher {
+                options: &options,
+                store: &store,
+                remotes: &remotes,
+                progress: &progress,
+            };
+            let fetched = interrupt::run(fetcher.main(elsewhere));
+            let readable = fetched.and_then(Readable::parse);
+            readable.inspect_err(|_| drop(progress.end()))?
+        }
+    };
+    let Readable { contexts, parsed } = &readable;
+    let source = &contexts.dockerfile;
+    tell_of(source, &progress);
     let mut build = Build {
         options: &options,
-        checks: Checks::read(&options, &parsed)?,
-        source: &source,
-        parsed: &parsed,
+        checks: Checks::read(&options, parsed)?,
+        source,
+        parsed,
         remotes: remotes(&store, client.clone(), environment),
         store,
         client,
@@ -87,19 +109,34 @@ fn parse(source: &Arc<Source>) -> Result<Dockerfile, Failure> {
     dockerfile::parse(source).map_err(|errors| Failure::dockerfile(source, &errors))
 }
 
-/// Starts the display, and shows on it what has been done before it could start.
-fn progress(shown: Shown, source: &Source) -> Result<Progress, Failure> {
+fn progress(shown: Shown) -> Result<Progress, Failure> {
     let heading = concat!("building with rbuild ", env!("CARGO_PKG_VERSION"));
     let progress = match shown {
         Shown::Plain => Progress::plain(heading, io::stderr()),
         Shown::Quiet | Shown::Nothing => Progress::quiet(),
     };
-    let progress = progress.map_err(|error| Failure::of_system("starting threads", error))?;
+    progress.map_err(|error| Failure::of_system("starting threads", error))
+}
+
+/// Shows what has been read before the display could start.
+fn tell_of(source: &Source, progress: &Progress) {
     let name = source.name();
     let read = progress.start(format!("[internal] load build definition from {name}"));
     read.carried("transferring dockerfile:", source.text().len() as u64);
     read.done();
-    Ok(progress)
+}
+
+/// What a build is made from: files, and a Dockerfile that can be read.
+struct Readable {
+    contexts: Contexts,
+    parsed: Dockerfile,
+}
+
+impl Readable {
+    fn parse(contexts: Contexts) -> Result<Self, Failure> {
+        let parsed = parse(&contexts.dockerfile)?;
+        Ok(Self { contexts, parsed })
+    }
 }
 
 fn remotes(store: &Store, client: Client, environment: &Environment) -> Arc<Remotes> {
@@ -125,7 +162,7 @@ struct Build<'a> {
 
 impl Build<'_> {
     /// One line for each part.
-    async fn run(&mut self, contexts: Contexts) -> Result<Option<Delivered>, Failure> {
+    async fn run(&mut self, contexts: &Contexts) -> Result<Option<Delivered>, Failure> {
         let graph = self.lower(contexts.ignored()).await?;
         self.checks.verdict(&self.warnings)?;
         let solution = self.solve(contexts, &graph).await?;
@@ -163,15 +200,29 @@ impl Build<'_> {
         }
     }
 
-    async fn solve(&self, contexts: Contexts, graph: &Graph) -> Result<Solution, Failure> {
+    async fn solve(&self, contexts: &Contexts, graph: &Graph) -> Result<Solution, Failure> {
         // The directory of a build without files has to last as long as the solve.
         let nothing = self.store.scratch();
         let nothing = nothing.map_err(|error| Failure::new(&error, error.help()))?;
+        let fetcher = Fetcher {
+            options: self.options,
+            store: &self.store,
+            remotes: &self.remotes,
+            progress: self.progress,
+        };
+        // So do the directories of contexts that are fetched.
+        let fetched = fetcher.named(graph).await?;
+        let mut contexts = contexts.directories(nothing.path());
+        contexts.extend(
+            fetched
+                .iter()
+                .map(|fetched| (fetched.name.clone(), fetched.context.clone())),
+        );
         let solver = Solver {
             store: self.store.clone(),
             client: self.client.clone(),
             remotes: Arc::clone(&self.remotes),
-            contexts: contexts.into_directories(nothing.path()),
+            contexts,
             secrets: self.options.secrets.clone(),
             agents: self.options.agents.clone(),
             jobs: self.options.jobs,

@@ -12,10 +12,13 @@ use std::sync::Arc;
 
 use dockerfile::{Source, ignore};
 use graph::NamedContext;
+use graph::git::{GitSource, GitUrlError};
 use graph::ignore::Patterns;
 use graph::op::ContextName;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use solver::{LocalContext, Owners};
+use store::Scratch;
+use store::layer::compress;
 
 use super::options::Options;
 use crate::args::{self, is_dash, values};
@@ -33,7 +36,31 @@ pub(super) struct Contexts {
     directory: Option<PathBuf>,
     /// What is kept out of it.
     ignore_file: IgnoreFile,
+    /// Who owns copies of its files.
+    owners: Owners,
+    /// Keeps the directory where it was fetched or unpacked.
+    _scratch: Option<Scratch>,
     named: BTreeMap<ContextName, LocalContext>,
+}
+
+/// Where the main context is.
+#[derive(Debug)]
+pub(super) enum Found<T> {
+    /// In a directory here, with its Dockerfile; or there are no files but that.
+    Here(T),
+    /// It has to be fetched or unpacked first.
+    Elsewhere(Elsewhere),
+}
+
+/// A main context that is no directory yet.
+#[derive(Debug)]
+pub(super) enum Elsewhere {
+    /// The tree of a repository.
+    Git(GitSource),
+    /// An archive or a Dockerfile that is downloaded.
+    Url(String),
+    /// An archive on standard input, of which this has been read.
+    Archive(Vec<u8>),
 }
 
 /// Why the files of a build cannot be had.
@@ -43,8 +70,10 @@ enum ContextError {
     NotFound { path: PathBuf },
     #[error("unable to prepare context: {path:?} is not a directory")]
     NotDirectory { path: PathBuf },
-    #[error("unable to prepare context: {what} is not supported yet")]
-    NotYet { what: &'static str },
+    #[error("unable to prepare context: {source}")]
+    Git { source: GitUrlError },
+    #[error("unable to prepare context: nothing is fetched for a look at a Dockerfile")]
+    NotHere,
     #[error("can't use stdin for both build context and dockerfile")]
     StdinTwice,
     #[error("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")]
@@ -71,7 +100,7 @@ impl ContextError {
                 let command = args::command_like(path.to_str()?)?;
                 return Some(format!("did you mean the command `{command}`?"));
             }
-            Self::NotYet { .. } => "fetch it, and give the directory",
+            Self::NotHere => "fetch it, and give the directory",
             Self::Terminal => "redirect it: rbuild - < Dockerfile",
             Self::Ambiguous => "drop -f, or give a directory in place of `-`",
             Self::StdinTwice => "give a directory in place of one of the two `-`",
@@ -82,6 +111,7 @@ impl ContextError {
             Self::NotDirectory { .. }
             | Self::Dockerfile { .. }
             | Self::Ignore { .. }
+            | Self::Git { .. }
             | Self::Pattern { .. } => return None,
         };
         Some(help.to_owned())
@@ -98,7 +128,8 @@ impl ContextError {
             | Self::Pattern { .. } => true,
             Self::NotFound { .. }
             | Self::NotDirectory { .. }
-            | Self::NotYet { .. }
+            | Self::Git { .. }
+            | Self::NotHere
             | Self::StdinTwice
             | Self::Ambiguous
             | Self::Terminal => false,
@@ -106,35 +137,97 @@ impl ContextError {
     }
 }
 
+impl ContextError {
+    fn into_failure(self) -> Failure {
+        let failure = Failure::new(&self, self.help());
+        match self.is_of_solve() {
+            true => failure.of_build(),
+            false => failure,
+        }
+    }
+}
+
 impl Contexts {
-    /// Reads the Dockerfile and the ignore files.
+    /// Reads the Dockerfile and the ignore files of a context that is here.
     pub(super) fn read(options: &Options) -> Result<Self, Failure> {
-        Self::try_read(options).map_err(|error| {
-            let failure = Failure::new(&error, error.help());
-            match error.is_of_solve() {
-                true => failure.of_build(),
-                false => failure,
-            }
+        match Self::find(options)? {
+            Found::Here(contexts) => Ok(contexts),
+            Found::Elsewhere(_) => Err(ContextError::NotHere.into_failure()),
+        }
+    }
+
+    /// Finds the main context; reads the Dockerfile and the ignore files where they are here.
+    pub(super) fn find(options: &Options) -> Result<Found<Self>, Failure> {
+        Self::try_find(options).map_err(ContextError::into_failure)
+    }
+
+    /// Reads the Dockerfile of a context that has been fetched into `scratch`. What is fetched is
+    /// not filtered: its ignore file is a file like any other (§14.1).
+    pub(super) fn of_scratch(
+        options: &Options,
+        scratch: Scratch,
+        owners: Owners,
+    ) -> Result<Self, Failure> {
+        let read = || {
+            let place = Place::below(scratch.path(), options.file.as_deref());
+            let (dockerfile, _) = place.source(options)?;
+            let ignore_file = IgnoreFile::parse("", b"")?;
+            Ok::<_, ContextError>((dockerfile, ignore_file, named(options)?))
+        };
+        let (dockerfile, ignore_file, named) = read().map_err(ContextError::into_failure)?;
+        Ok(Self {
+            dockerfile: Arc::new(dockerfile),
+            directory: Some(scratch.path().to_owned()),
+            ignore_file,
+            owners,
+            _scratch: Some(scratch),
+            named,
         })
     }
 
-    fn try_read(options: &Options) -> Result<Self, ContextError> {
-        let named = named(options)?;
+    /// Reads the Dockerfile of a build that has no other file.
+    pub(super) fn of_dockerfile(options: &Options, dockerfile: impl Read) -> Result<Self, Failure> {
+        let bytes = read_limited(dockerfile).map_err(|source| ContextError::Dockerfile {
+            name: "Dockerfile".to_owned(),
+            source,
+        });
+        let contexts = bytes.and_then(|bytes| Self::without_files(options, &bytes));
+        contexts.map_err(ContextError::into_failure)
+    }
+
+    fn without_files(options: &Options, dockerfile: &[u8]) -> Result<Self, ContextError> {
+        Ok(Self {
+            dockerfile: Arc::new(Source::new("Dockerfile", dockerfile)),
+            directory: None,
+            ignore_file: IgnoreFile::parse("", b"")?,
+            owners: Owners::Root,
+            _scratch: None,
+            named: named(options)?,
+        })
+    }
+
+    fn try_find(options: &Options) -> Result<Found<Self>, ContextError> {
         if is_dash(&options.context) {
-            match &options.file {
-                Some(file) if is_dash(file) => return Err(ContextError::StdinTwice),
-                Some(_) => return Err(ContextError::Ambiguous),
+            if options.file.as_deref().is_some_and(is_dash) {
+                return Err(ContextError::StdinTwice);
+            }
+            return match (standard_input()?, &options.file) {
+                (Input::Archive { start }, _) => Ok(Found::Elsewhere(Elsewhere::Archive(start))),
+                (Input::Dockerfile(_), Some(_)) => Err(ContextError::Ambiguous),
+                (Input::Dockerfile(bytes), None) => {
+                    Ok(Found::Here(Self::without_files(options, &bytes)?))
+                }
+            };
+        }
+        if let Some(context) = options.context.to_str() {
+            match GitSource::parse_context(context) {
+                Some(Ok(source)) => return Ok(Found::Elsewhere(Elsewhere::Git(source))),
+                Some(Err(source)) => return Err(ContextError::Git { source }),
+                None if values::is_url(context) => {
+                    return Ok(Found::Elsewhere(Elsewhere::Url(context.to_owned())));
+                }
                 None => {}
             }
-            return Ok(Self {
-                dockerfile: Arc::new(Source::new("Dockerfile", &standard_input()?)),
-                directory: None,
-                ignore_file: IgnoreFile::parse("", b"")?,
-                named,
-            });
-        }
-        if let Some(what) = options.context.to_str().and_then(values::remote) {
-            return Err(ContextError::NotYet { what });
         }
         let directory = PathBuf::from(&options.context);
         match std::fs::metadata(&directory) {
@@ -143,24 +236,20 @@ impl Contexts {
             Err(_) => return Err(ContextError::NotFound { path: directory }),
         }
         let place = Place::of(&directory, options.file.as_deref());
-        let (dockerfile, found) = match &options.file {
-            Some(file) if is_dash(file) => (Source::new("Dockerfile", &standard_input()?), None),
-            Some(_) | None => {
-                let (name, bytes) = place.read_dockerfile()?;
-                (Source::new(shown_name(&name), &bytes), Some(name))
-            }
-        };
+        let (dockerfile, found) = place.source(options)?;
         let own_ignore = found.and_then(|name| place.read_ignore(&name).transpose());
         let ignore_file = match own_ignore.transpose()? {
             Some(own) => own,
             None => IgnoreFile::of(&directory)?,
         };
-        Ok(Self {
+        Ok(Found::Here(Self {
             dockerfile: Arc::new(dockerfile),
             directory: Some(directory),
             ignore_file,
-            named,
-        })
+            owners: Owners::Root,
+            _scratch: None,
+            named: named(options)?,
+        }))
     }
 
     /// Returns the patterns of what is kept out of the main context.
@@ -169,19 +258,13 @@ impl Contexts {
     }
 
     /// Returns the directories; `nothing` is an empty one, for a build without files.
-    pub(super) fn into_directories(self, nothing: &Path) -> BTreeMap<ContextName, LocalContext> {
-        let Self {
-            dockerfile: _,
-            directory,
-            ignore_file,
-            named: mut directories,
-        } = self;
-        let directory = directory.unwrap_or_else(|| nothing.to_owned());
+    pub(super) fn directories(&self, nothing: &Path) -> BTreeMap<ContextName, LocalContext> {
         let main = LocalContext {
-            directory,
-            ignored: ignore_file.compiled,
-            owners: Owners::Root,
+            directory: self.directory.clone().unwrap_or_else(|| nothing.to_owned()),
+            ignored: self.ignore_file.compiled.clone(),
+            owners: self.owners,
         };
+        let mut directories = self.named.clone();
         directories.insert(ContextName::Main, main);
         directories
     }
@@ -239,6 +322,31 @@ impl Place {
             directory,
             name: file.file_name().map(PathBuf::from).unwrap_or_default(),
         }
+    }
+
+    /// `file` is relative to a context that was fetched, and has to be in there.
+    fn below(context: &Path, file: Option<&Path>) -> Self {
+        let name = file.unwrap_or(Path::new("Dockerfile"));
+        Self {
+            directory: context.to_owned(),
+            name: name.strip_prefix("/").unwrap_or(name).to_owned(),
+        }
+    }
+
+    /// Reads the Dockerfile, from standard input if the user wants that; returns its path unless it
+    /// has none.
+    fn source(&self, options: &Options) -> Result<(Source, Option<PathBuf>), ContextError> {
+        if options.file.as_deref().is_some_and(is_dash) {
+            return match standard_input()? {
+                Input::Dockerfile(bytes) => Ok((Source::new("Dockerfile", &bytes), None)),
+                Input::Archive { .. } => Err(ContextError::Dockerfile {
+                    name: "standard input".to_owned(),
+                    source: io::Error::other("it is an archive"),
+                }),
+            };
+        }
+        let (name, bytes) = self.read_dockerfile()?;
+        Ok((Source::new(shown_name(&name), &bytes), Some(name)))
     }
 
     /// Reads the Dockerfile; `dockerfile` serves where there is no `Dockerfile`.
@@ -363,37 +471,35 @@ fn plain(error: io::Error) -> io::Error {
     }
 }
 
-fn standard_input() -> Result<Vec<u8>, ContextError> {
+/// What standard input turned out to be.
+enum Input {
+    Dockerfile(Vec<u8>),
+    /// An archive, of which no more than this has been read.
+    Archive {
+        start: Vec<u8>,
+    },
+}
+
+fn standard_input() -> Result<Input, ContextError> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
         return Err(ContextError::Terminal);
     }
     let mut stdin = stdin.lock();
     let mut start = Vec::new();
-    let read = (&mut stdin).take(512).read_to_end(&mut start);
-    let bytes = read.and_then(|_| {
-        if is_archive(&start) {
-            return Ok(None);
+    let read = (&mut stdin)
+        .take(compress::SNIFF_BYTES as u64)
+        .read_to_end(&mut start);
+    let input = read.and_then(|_| {
+        if compress::sniff(&start).is_some() {
+            return Ok(Input::Archive { start });
         }
-        read_limited(io::Cursor::new(&start).chain(stdin)).map(Some)
+        read_limited(io::Cursor::new(&start).chain(stdin)).map(Input::Dockerfile)
     });
-    match bytes {
-        Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err(ContextError::NotYet {
-            what: "an archive on standard input",
-        }),
-        Err(source) => Err(ContextError::Dockerfile {
-            name: "standard input".to_owned(),
-            source,
-        }),
-    }
-}
-
-/// Whether data starts as a tar does, compressed or not.
-fn is_archive(start: &[u8]) -> bool {
-    const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    COMPRESSED.iter().any(|magic| start.starts_with(magic))
-        || start.get(257..262) == Some(b"ustar".as_slice())
+    input.map_err(|source| ContextError::Dockerfile {
+        name: "standard input".to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]

@@ -316,6 +316,8 @@ fn named_context(name: String, value: ContextValue) -> Result<NamedContext, Opti
     match value {
         ContextValue::Empty => Ok(NamedContext::Empty),
         ContextValue::Image(image) => Ok(NamedContext::Image(image)),
+        ContextValue::Git(source) => Ok(NamedContext::Git(source)),
+        ContextValue::Url(url) => Ok(NamedContext::Download(url)),
         ContextValue::Directory(path) if path.is_dir() => Ok(NamedContext::Directory(path)),
         ContextValue::Directory(path) => Err(OptionError::ContextDirectory { name, path }),
     }

@@ -14,9 +14,10 @@
 mod program;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use graph::git::{self, CheckoutTimes, GitRemote, GitSource, GitUrlError, Submodules};
@@ -548,7 +549,13 @@ impl<'a> Repository<'a> {
         for words in steps {
             inner.run(&directory, words).await?;
         }
-        Ok(())
+        let path = directory.clone();
+        blocking(move || open_modes(&path))
+            .await
+            .map_err(|source| GitError::Io {
+                path: directory,
+                source,
+            })
     }
 
     /// Returns the submodules of a commit: where they are, and their commits.
@@ -590,6 +597,19 @@ impl<'a> Repository<'a> {
         let address = name.and_then(|name| settings.get(format!("{name}.url").as_str()));
         Ok(address.map(|address| (*address).to_owned()))
     }
+}
+
+/// Gives everything in a directory the modes that it has with the umask 022 (`threats.md` G4).
+fn open_modes(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_modes(&entry.path())?;
+        } else {
+            std::fs::set_permissions(entry.path(), Permissions::from_mode(0o644))?;
+        }
+    }
+    std::fs::set_permissions(directory, Permissions::from_mode(0o755))
 }
 
 /// Makes the directory of a bare repository, and undoes what a killed git leaves behind.

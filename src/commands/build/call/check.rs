@@ -64,7 +64,8 @@ pub(super) fn evaluate(
     round: bases::Round,
 ) -> Result<Result<Graph, LowerFailure>, Failure> {
     let client = setup::client(environment)?;
-    let progress = super::super::progress(options.shown, &contexts.dockerfile)?;
+    let progress = super::super::progress(options.shown)?;
+    super::super::tell_of(&contexts.dockerfile, &progress);
     let evaluation = Evaluation {
         definition: &options.definition,
         parsed,

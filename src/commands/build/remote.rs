@@ -1,0 +1,229 @@
+//! Contexts that are fetched or unpacked: repositories, downloads, archives on standard input
+//! (`cli-and-outputs.md` §3).
+//!
+//! They come from anybody, so they are unpacked below a directory handle, in a scratch directory of
+//! the store that goes with the build.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use graph::git::GitSource;
+use graph::ignore::Patterns;
+use graph::op::ContextName;
+use graph::{Graph, NamedContext};
+use solver::remote::{Download, RemoteError};
+use solver::{Caching, LocalContext, Owners, Remotes};
+use store::layer::apply::{self, ExtractError, ExtractOptions, Limits};
+use store::layer::compress;
+use store::{Scratch, Store};
+
+use super::contexts::{Contexts, Elsewhere};
+use super::options::Options;
+use crate::interrupt::blocking;
+use crate::ui::progress::Progress;
+use crate::ui::report::Failure;
+
+/// The build argument that has `.git` kept in the main context.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// The only file of a named context that is downloaded.
+const DOWNLOADED_FILE: &str = "context";
+
+/// Brings contexts here.
+pub(super) struct Fetcher<'a> {
+    pub(super) options: &'a Options,
+    pub(super) store: &'a Store,
+    pub(super) remotes: &'a Remotes,
+    pub(super) progress: &'a Progress,
+}
+
+/// A named context in a directory that goes when this is dropped.
+pub(super) struct Fetched {
+    pub(super) name: ContextName,
+    pub(super) context: LocalContext,
+    _scratch: Scratch,
+}
+
+/// Why a context cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error("{what}: {source}")]
+    Extract { what: String, source: ExtractError },
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+    #[error(transparent)]
+    Disk(#[from] store::DiskError),
+    #[error(transparent)]
+    Read(#[from] store::content::ReadError),
+    #[error(transparent)]
+    Patterns(#[from] graph::ignore::IgnoreError),
+}
+
+impl FetchError {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Remote(error) => error.help(),
+            Self::Disk(error) => error.help(),
+            Self::Extract { .. } | Self::Io { .. } | Self::Read(_) | Self::Patterns(_) => None,
+        }
+    }
+}
+
+impl Fetcher<'_> {
+    /// Brings the main context here, and reads its Dockerfile.
+    pub(super) async fn main(&self, elsewhere: Elsewhere) -> Result<Contexts, Failure> {
+        match elsewhere {
+            Elsewhere::Git(mut source) => {
+                let arguments = &self.options.definition.build_args;
+                let keep = arguments
+                    .get(KEEP_GIT_DIR)
+                    .is_some_and(|value| value == "1");
+                source.keep_git_dir = Some(source.keep_git_dir.unwrap_or(keep));
+                let name = format!("[internal] load git source {source}");
+                let scratch = self.told(&name, self.repository(&source)).await?;
+                Contexts::of_scratch(self.options, scratch, Owners::Root)
+            }
+            Elsewhere::Url(url) => {
+                let name = "[internal] load remote build context";
+                let (file, scratch) = self.told(name, self.file_or_archive(&url)).await?;
+                match scratch {
+                    Some(scratch) => Contexts::of_scratch(self.options, scratch, Owners::Kept),
+                    None => Contexts::of_dockerfile(self.options, file),
+                }
+            }
+            Elsewhere::Archive(start) => {
+                let archive = io::Cursor::new(start).chain(io::stdin());
+                let unpacked = self.unpack("standard input", archive);
+                let scratch = self.told("[internal] load build context", unpacked).await?;
+                Contexts::of_scratch(self.options, scratch, Owners::Kept)
+            }
+        }
+    }
+
+    /// Brings those named contexts here that the graph reads.
+    pub(super) async fn named(&self, graph: &Graph) -> Result<Vec<Fetched>, Failure> {
+        let mut fetched = Vec::new();
+        for (name, context) in &self.options.definition.contexts {
+            let named = ContextName::Named(name.clone());
+            let mut read = graph
+                .vertices
+                .iter()
+                .flat_map(|vertex| vertex.op.contexts());
+            if !read.any(|read| *read == named) {
+                continue;
+            }
+            let step = format!("[context {name}] load");
+            let scratch = match context {
+                NamedContext::Git(source) => self.told(&step, self.repository(source)).await?,
+                NamedContext::Download(url) => self.told(&step, self.single_file(url)).await?,
+                NamedContext::Empty | NamedContext::Image(_) | NamedContext::Directory(_) => {
+                    continue;
+                }
+            };
+            let ignored = Patterns::new::<&str>([]).map_err(FetchError::from);
+            let context = LocalContext {
+                directory: scratch.path().to_owned(),
+                ignored: ignored.map_err(failure)?,
+                owners: Owners::Root,
+            };
+            fetched.push(Fetched {
+                name: named,
+                context,
+                _scratch: scratch,
+            });
+        }
+        Ok(fetched)
+    }
+
+    async fn told<T>(
+        &self,
+        name: &str,
+        work: impl Future<Output = Result<T, FetchError>>,
+    ) -> Result<T, Failure> {
+        let step = self.progress.start(name);
+        step.end(work.await).map_err(failure)
+    }
+
+    async fn repository(&self, source: &GitSource) -> Result<Scratch, FetchError> {
+        let commit = self.remotes.commit(source).await?;
+        Ok(self.remotes.tree(source, &commit).await?)
+    }
+
+    async fn download(&self, url: &str) -> Result<(Download, File), FetchError> {
+        let download = self.remotes.download(url, None, Caching::Reuse).await?;
+        let file = self.store.content().open(&download.blob)?;
+        Ok(((*download).clone(), file))
+    }
+
+    /// Returns the file, and its files where it is an archive.
+    async fn file_or_archive(&self, url: &str) -> Result<(File, Option<Scratch>), FetchError> {
+        let (download, file) = self.download(url).await?;
+        let content = self.store.content().open(&download.blob)?;
+        let sniffed = blocking(move || compress::is_archive(content)).await;
+        let is_archive = sniffed.map_err(|source| FetchError::Io {
+            what: download.name.clone(),
+            source,
+        })?;
+        let scratch = match is_archive {
+            true => {
+                let archive = self.store.content().open(&download.blob)?;
+                Some(self.unpack(&download.name, archive).await?)
+            }
+            false => None,
+        };
+        Ok((file, scratch))
+    }
+
+    async fn single_file(&self, url: &str) -> Result<Scratch, FetchError> {
+        let (download, mut file) = self.download(url).await?;
+        let scratch = self.store.scratch()?;
+        let path = scratch.path().join(DOWNLOADED_FILE);
+        let seconds = u64::try_from(download.modified).unwrap_or(0);
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let written = blocking(move || {
+            let mut to = File::create_new(&path)?;
+            io::copy(&mut file, &mut to)?;
+            to.set_permissions(Permissions::from_mode(0o600))?;
+            to.set_modified(modified)
+        });
+        written.await.map_err(|source| FetchError::Io {
+            what: download.name,
+            source,
+        })?;
+        Ok(scratch)
+    }
+
+    async fn unpack(
+        &self,
+        what: &str,
+        archive: impl Read + Send + 'static,
+    ) -> Result<Scratch, FetchError> {
+        let scratch = self.store.scratch()?;
+        let root = scratch.path().to_owned();
+        let unpacked = blocking(move || unpack(archive, &root)).await;
+        unpacked.map_err(|source| FetchError::Extract {
+            what: what.to_owned(),
+            source,
+        })?;
+        Ok(scratch)
+    }
+}
+
+fn unpack(archive: impl Read + Send, root: &Path) -> Result<(), ExtractError> {
+    let root = File::open(root)?;
+    let options = ExtractOptions {
+        owner: None,
+        limits: Limits::STANDARD,
+    };
+    apply::extract(archive, root.as_fd(), Path::new(""), &options)
+}
+
+fn failure(error: FetchError) -> Failure {
+    Failure::new(&error, error.help()).of_build()
+}
