@@ -1,7 +1,7 @@
 //! Sources: base layers, from their registry or layout to the store.
 
 use oci::{BaseLayer, Digest};
-use registry::{Client, FetchError};
+use registry::{Client, FetchError, LayoutError};
 use store::content::CommitError;
 use store::{BlobWriter, DiskError, Store};
 
@@ -51,10 +51,30 @@ pub async fn fetch(
         digest: blob.digest,
         progress,
     };
-    let sink = client.fetch_blob(&layer.source, blob, sink).await?;
+    let fetched = client.fetch_blob(&layer.source, blob, sink).await;
+    let sink = fetched.map_err(|error| match error {
+        FetchError::Sink { source, .. } | FetchError::Layout(LayoutError::Sink { source }) => {
+            not_written(store, blob.digest, source)
+        }
+        error @ (FetchError::Request { .. }
+        | FetchError::ForeignLayer { .. }
+        | FetchError::Size { .. }
+        | FetchError::Digest { .. }
+        | FetchError::Layout(_)) => FetchLayerError::Fetch(error),
+    })?;
     let blob = blob.clone();
     crate::execute::blocking(move || sink.writer.commit_expecting(&blob)).await?;
     Ok(())
+}
+
+/// What could not be written is a file of the store, whose own error says which, and what helps.
+fn not_written(store: &Store, blob: Digest, error: std::io::Error) -> FetchLayerError {
+    let error = error.downcast::<DiskError>();
+    FetchLayerError::Disk(error.unwrap_or_else(|source| DiskError {
+        doing: "writing",
+        path: store.content().path(&blob),
+        source,
+    }))
 }
 
 /// A blob being written that tells how large it is.

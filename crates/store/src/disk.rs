@@ -29,17 +29,12 @@ pub struct DiskError {
 impl DiskError {
     /// Returns whether there is no room left on the store's disk, or the user's quota is used up.
     pub fn is_full(&self) -> bool {
-        matches!(
-            self.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        )
+        is_full(&self.source)
     }
 
     /// Returns the user's next step, where there is one.
     pub fn help(&self) -> Option<String> {
-        self.is_full().then(|| {
-            "make room on that disk, or set RBUILD_ROOT to a directory on a larger one".to_owned()
-        })
+        help_with(&self.source)
     }
 
     fn message(&self) -> String {
@@ -55,6 +50,20 @@ impl DiskError {
             format!("{doing} {path}: {source}")
         }
     }
+}
+
+/// Returns the user's next step after an error of the store's disk, where there is one.
+pub fn help_with(error: &io::Error) -> Option<String> {
+    is_full(error).then(|| {
+        "make room on that disk, or set RBUILD_ROOT to a directory on a larger one".to_owned()
+    })
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Adds the action and the path to the kernel's answer.

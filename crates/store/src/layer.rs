@@ -159,7 +159,8 @@ impl Layers {
         let blob = self.store.content().open(&layer.descriptor.digest)?;
         let draft = self.draft()?;
         let root = disk::open_directory(draft.fs())?;
-        apply::unpack_layer(blob, layer, root.as_fd(), &Limits::STANDARD)?;
+        apply::unpack_layer(blob, layer, root.as_fd(), &Limits::STANDARD)
+            .map_err(|error| error.in_tree(draft.fs()))?;
         Ok(draft.publish_as(id)?)
     }
 

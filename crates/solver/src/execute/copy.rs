@@ -107,8 +107,9 @@ impl CopyError {
             Self::NoAccounts => {
                 Some("use numeric ids: there is no /etc/passwd to look the name up in".to_owned())
             }
+            Self::Place(PlaceError::Io { source, .. }) => store::disk::help_with(source),
             Self::Select { .. }
-            | Self::Place(_)
+            | Self::Place(PlaceError::NotADirectory { .. } | PlaceError::IsADirectory { .. })
             | Self::Mode(_)
             | Self::Unpack { .. }
             | Self::Context { .. }

@@ -140,6 +140,19 @@ pub enum UnpackError {
 }
 
 impl UnpackError {
+    /// Completes the path of a file that could not be written: the archive's own names say nothing
+    /// of the disk that is full.
+    pub(crate) fn in_tree(mut self, tree: &Path) -> Self {
+        if let Self::Extract {
+            source: ExtractError::Disk(error),
+            ..
+        } = &mut self
+        {
+            error.path = tree.join(&error.path);
+        }
+        self
+    }
+
     /// Returns the user's next step, where there is one.
     pub fn help(&self) -> Option<String> {
         match self {
