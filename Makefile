@@ -28,7 +28,7 @@ check:
 
 test: setup check
 	@scripts/make-bases.sh $(BASES)
-	@scripts/test.sh
+	@scripts/test.sh $(BASES)
 
 e2e: setup
 	cargo test --locked --test e2e -- $(E2E)

@@ -4,6 +4,8 @@
 #   DIRECTORY/busybox        OCI layout, tag latest: linux/amd64, linux/arm64, linux/arm/v7
 #   DIRECTORY/arm32v7-base   tag `tag`, for linux/arm/v7 alone
 #   DIRECTORY/amd64-base     tag `tag`, for linux/amd64 alone
+#   DIRECTORY/programs/busybox-ARCHITECTURE/busybox
+#                            Debian's busybox for amd64, arm64 and armhf as files
 #   DIRECTORY/golang         tag latest, the three platforms: Debian with its Go
 #   DIRECTORY/registry/data  what docker-registry serves them from, as library/busybox,
 #                            arm32v7/base, amd64/base and library/golang
@@ -82,6 +84,11 @@ roots_of() {
 }
 
 layouts_of_busybox() {
+    local architecture
+    for architecture in $architectures; do
+        install -D "$roots/busybox-$architecture/bin/busybox" \
+            "$bases/programs/busybox-$architecture/busybox"
+    done
     mapfile -t images < <(roots_of busybox)
     "$scripts/oci-image.sh" --cmd sh "$bases/busybox" latest "${images[@]}"
     "$scripts/oci-image.sh" --cmd sh "$bases/amd64-base" tag "${images[0]}"

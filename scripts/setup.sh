@@ -12,8 +12,8 @@ packages=(
     uidmap qemu-user-static
     # base images and the demo
     busybox-static jq docker-registry skopeo
-    # tests: peers that read what rbuild wrote, the image specification's schemas, users
-    buildah umoci python3-jsonschema util-linux git
+    # tests: peers that read what rbuild wrote, the image specification's schemas, tools
+    buildah umoci python3-jsonschema bzip2 git iproute2 procps xz-utils zstd
 )
 
 missing=()

@@ -1,10 +1,18 @@
 #!/bin/bash
-# test.sh - runs all tests, and says at the end how many of them passed, failed and were skipped.
+# test.sh BASES - runs all tests, and says at the end how many of them passed, failed and were skipped.
+#
+# BASES is the directory that make-bases.sh made.
 set -uo pipefail
+bases=$(realpath "$1")
 cd "$(dirname "$0")/.." || exit 2
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+directory=$(mktemp -d)
+trap 'rm -rf "$directory"' EXIT
+log=$directory/log
+# Tests run as other users, too, who may not be allowed to look into this directory.
+chmod 0755 "$directory"
+cp -r "$bases/programs" "$directory/"
+export RBUILD_TEST_CACHE=$directory/programs
 cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log"
 status=$?
 
