@@ -29,6 +29,8 @@ mod kill;
 mod layering;
 #[path = "e2e/peers.rs"]
 mod peers;
+#[path = "e2e/remote.rs"]
+mod remote;
 #[path = "e2e/repeat.rs"]
 mod repeat;
 #[path = "e2e/schemas.rs"]
@@ -58,6 +60,7 @@ fn run() -> anyhow::Result<ExitCode> {
         kill::TESTS,
         layering::TESTS,
         peers::TESTS,
+        remote::TESTS,
         repeat::TESTS,
         schemas::TESTS,
     ];

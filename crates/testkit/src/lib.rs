@@ -28,6 +28,7 @@ pub mod pulled;
 pub mod rbuild;
 pub mod registry;
 pub mod skip;
+pub mod sources;
 pub mod suite;
 pub mod tree;
 

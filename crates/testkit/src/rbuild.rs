@@ -47,6 +47,13 @@ impl Rbuild {
         self
     }
 
+    /// Gives it a file as standard input.
+    #[must_use]
+    pub fn input(mut self, file: std::fs::File) -> Self {
+        self.command.stdin(file);
+        self
+    }
+
     /// Runs it to its end.
     ///
     /// # Errors

@@ -1,0 +1,559 @@
+//! ADD of addresses, and contexts that have to be fetched, from servers on loopback.
+
+use std::fs::{self, File};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use testkit::rbuild::Finished;
+use testkit::sources::{Answer, Files, Repositories};
+use testkit::tree::{Kind, Tree};
+use testkit::{Account, Pulled, Suite, Workspace, peer};
+
+pub(crate) const TESTS: &[crate::Test] = &[
+    ("t73_add_of_a_url", t73_add_of_a_url),
+    ("t74_checksum_of_a_url", t74_checksum_of_a_url),
+    ("p17_name_of_a_download", p17_name_of_a_download),
+    ("add_of_a_repository", add_of_a_repository),
+    ("add_of_refs_of_a_repository", add_of_refs),
+    ("g02_submodules_are_data", g02_submodules_are_data),
+    ("g04_checkout_modes", g04_checkout_modes),
+    ("g06_password_is_not_redirected", g06_password),
+    ("git_context", git_context),
+    ("p10_u15_links_out_of_a_repository", p10_u15_links_out),
+    ("http_contexts", http_contexts),
+    ("c13_archive_on_stdin", c13_archive_on_stdin),
+    ("u16_hostile_archive_over_http", u16_hostile_archive),
+    ("c45_named_contexts_that_are_fetched", c45_named_contexts),
+];
+
+/// Builds, and returns the files of the image.
+fn built(workspace: &Workspace<'_>, words: &[&str]) -> anyhow::Result<(Tree, Finished)> {
+    let archive = workspace.path().join("image.tar");
+    let output = format!("type=oci,dest={}", archive.display());
+    let build = workspace.rbuild(&["-o", &output])?.args(words);
+    let finished = build.succeed()?;
+    let mut pulled = Pulled::from_archive(&archive)?;
+    Ok((pulled.images.remove(0).tree, finished))
+}
+
+fn refused(workspace: &Workspace<'_>, words: &[&str], text: &str) -> anyhow::Result<()> {
+    let finished = workspace
+        .rbuild(&["-o", "type=cacheonly"])?
+        .args(words)
+        .run()?;
+    ensure!(finished.code() == Some(1), "{words:?}: {}", finished.stderr);
+    ensure!(
+        finished.stderr.contains(text),
+        "{words:?}: {}",
+        finished.stderr
+    );
+    Ok(())
+}
+
+fn text(tree: &Tree, path: &str) -> anyhow::Result<String> {
+    let file = tree.get(path).with_context(|| format!("no {path}"))?;
+    match &file.kind {
+        Kind::Regular(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        other => anyhow::bail!("{path} is {other:?}"),
+    }
+}
+
+/// An archive of one file, `f`, as the program `tar` makes it with these options.
+fn archive(workspace: &Workspace<'_>, options: &[&str]) -> anyhow::Result<Vec<u8>> {
+    let directory = workspace.path().join("archived");
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join("f"), "in the archive")?;
+    fs::write(directory.join("Dockerfile"), "FROM scratch\nCOPY . /\n")?;
+    fs::write(directory.join(".dockerignore"), "f\n")?;
+    fs::create_dir_all(directory.join("sub"))?;
+    fs::write(directory.join("sub/Other"), "FROM scratch\nCOPY f /other\n")?;
+    let path = workspace.path().join("archive");
+    peer::run(
+        Command::new("tar")
+            .args(options)
+            .args(["--owner=12", "--group=34", "-cf"])
+            .arg(&path)
+            .arg("-C")
+            .arg(&directory)
+            .arg("."),
+    )?;
+    Ok(fs::read(path)?)
+}
+
+fn t73_add_of_a_url(suite: &Suite) -> anyhow::Result<()> {
+    for &account in Account::available() {
+        let workspace = suite.workspace(account)?;
+        let server = Files::start([("/p/a.tar.gz", Answer::File(archive(&workspace, &["-z"])?))])?;
+        let url = server.url("/p/a.tar.gz");
+        let dockerfile = format!(
+            "FROM scratch\nADD {url} /x/\nADD --chown=1:2 --chmod=644 {url} /y\n\
+             ADD --unpack=true {url} /z\n"
+        );
+        workspace.write("context/Dockerfile", dockerfile)?;
+        let (tree, _) = built(&workspace, &["context"])?;
+        let file = tree.get("/x/a.tar.gz").context("no /x/a.tar.gz")?;
+        ensure!((file.mode, file.uid, file.gid) == (0o600, 0, 0), "{file:?}");
+        ensure!(file.modified == 1_577_836_800, "{}", file.modified);
+        let file = tree.get("/y").context("no /y")?;
+        ensure!((file.mode, file.uid, file.gid) == (0o644, 1, 2), "{file:?}");
+        ensure!(text(&tree, "/z/f")? == "in the archive");
+
+        let again = built(&workspace, &["context"])?.1;
+        ensure!(again.executed().is_empty(), "{}", again.stderr);
+        let sent = server
+            .asked()
+            .iter()
+            .filter(|asked| asked.starts_with("200"))
+            .count();
+        ensure!(sent == 1, "{:?}", server.asked());
+    }
+    Ok(())
+}
+
+fn t74_checksum_of_a_url(suite: &Suite) -> anyhow::Result<()> {
+    const SHA512: &str = "sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
+        2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
+    const SHA256: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let server = Files::start([("/abc", Answer::File(b"abc".to_vec()))])?;
+    let url = server.url("/abc");
+    for checksum in [SHA256, SHA512] {
+        let dockerfile = format!("FROM scratch\nADD --checksum={checksum} {url} /\n");
+        workspace.write("context/Dockerfile", &dockerfile)?;
+        ensure!(text(&built(&workspace, &["context"])?.0, "/abc")? == "abc");
+        let asked = server.asked().len();
+        // Known by its checksum, nobody is asked.
+        built(&workspace, &["context"])?;
+        ensure!(server.asked().len() == asked);
+        let wrong = dockerfile.replace(&checksum[checksum.len() - 3..], "000");
+        workspace.write("context/Dockerfile", wrong)?;
+        let text = format!("digest mismatch {checksum}: ");
+        refused(&workspace, &["context"], &text)?;
+    }
+    workspace.write(
+        "context/Dockerfile",
+        format!("FROM scratch\nADD --checksum={SHA256} Dockerfile /\n"),
+    )?;
+    refused(
+        &workspace,
+        &["context"],
+        "checksum requires HTTP(S) or Git sources",
+    )
+}
+
+fn p17_name_of_a_download(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let file = Answer::File(b"x".to_vec());
+    let paths = ["/", "/%2e%2e%2fup", "/a%20b"];
+    let server = Files::start(paths.map(|path| (path, file.clone())))?;
+    let adds = paths.map(|path| format!("ADD [\"{}\", \"/d/\"]\n", server.url(path)));
+    workspace.write(
+        "context/Dockerfile",
+        format!("FROM scratch\n{}", adds.concat()),
+    )?;
+    let (tree, _) = built(&workspace, &["context"])?;
+    let names: Vec<&str> = tree.below("/d").collect();
+    ensure!(names == ["__unnamed__", "a b", "up"], "{names:?}");
+    ensure!(tree.below("/").count() == 4);
+    Ok(())
+}
+
+fn add_of_a_repository(suite: &Suite) -> anyhow::Result<()> {
+    for &account in Account::available() {
+        let workspace = suite.workspace(account)?;
+        let directory = workspace.path().join("git");
+        fs::create_dir(&directory)?;
+        let server = Repositories::start(&directory)?;
+        let script =
+            "mkdir dir; echo a > dir/a; echo b > b; echo 'b export-ignore' > .gitattributes
+            ln -s /etc/passwd link; git add -A; git commit -qm one";
+        let commit = server.make("r.git", script)?;
+        let url = server.url("r.git");
+        workspace.write(
+            "context/Dockerfile",
+            format!(
+                "FROM scratch\nADD {url} /all\nADD {url}#main:dir /dir/\n\
+                 ADD --keep-git-dir {url}#{commit} /kept\n\
+                 ADD --checksum={commit} --chown=1:2 --exclude=dir {url} /some\n"
+            ),
+        )?;
+        let (tree, _) = built(&workspace, &["context"])?;
+        let all: Vec<&str> = tree.below("/all").collect();
+        ensure!(
+            all == [".gitattributes", "b", "dir", "dir/a", "link"],
+            "{all:?}"
+        );
+        let link = tree.get("/all/link").context("no link")?;
+        ensure!(link.kind == Kind::Symlink("/etc/passwd".to_owned()));
+        ensure!(tree.below("/dir").collect::<Vec<_>>() == ["a"]);
+        ensure!(text(&tree, "/kept/.git/HEAD")?.trim() == commit);
+        let config = text(&tree, "/kept/.git/config")?;
+        ensure!(config.contains(&url), "{config}");
+        ensure!(tree.get("/kept/.git/hooks").is_none());
+        let some = tree.get("/some/b").context("no /some/b")?;
+        ensure!((some.uid, some.gid) == (1, 2));
+        ensure!(tree.get("/some/dir").is_none());
+        let again = built(&workspace, &["context"])?.1;
+        ensure!(again.executed().is_empty(), "{}", again.stderr);
+    }
+    Ok(())
+}
+
+fn add_of_refs(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let directory = workspace.path().join("git");
+    fs::create_dir(&directory)?;
+    let server = Repositories::start(&directory)?;
+    let script = "echo 1 > f; git add -A; git commit -qm one; git tag -a -m x v1
+        git branch side; echo 2 > f; git commit -qam two";
+    let head = server.make("r.git", script)?;
+    let url = server.url("r.git");
+    for (suffix, content) in [
+        ("", "2"),
+        ("#v1", "1"),
+        ("#side", "1"),
+        ("?branch=main", "2"),
+        ("?tag=v1", "1"),
+        ("#refs/heads/side", "1"),
+        (&format!("#{head}"), "2"),
+        (&format!("#{}", &head[..10]), "2"),
+    ] {
+        let dockerfile = format!("FROM scratch\nADD {url}{suffix} /\n");
+        workspace.write("context/Dockerfile", dockerfile)?;
+        let (tree, _) = built(&workspace, &["context"])?;
+        ensure!(text(&tree, "/f")?.trim() == content, "{suffix}");
+    }
+    for (suffix, error) in [
+        ("#none", "does not contain ref none"),
+        ("#:none", "subdirectory `none`"),
+        (
+            "?checksum=0123456",
+            "expected checksum to match 0123456, got ",
+        ),
+        ("?depth=1", "unexpected query"),
+        ("#--upload-pack=id", "malformed or unsafe"),
+    ] {
+        let dockerfile = format!("FROM scratch\nADD {url}{suffix} /\n");
+        workspace.write("context/Dockerfile", dockerfile)?;
+        refused(&workspace, &["context"], error)?;
+    }
+    Ok(())
+}
+
+fn g02_submodules_are_data(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let directory = workspace.path().join("git");
+    fs::create_dir(&directory)?;
+    let server = Repositories::start(&directory)?;
+    let inner = server.make("inner.git", "echo in > f; git add -A; git commit -qm one")?;
+    let module = |path: &str, url: &str| {
+        format!(
+            "git config -f .gitmodules submodule.m.path {path}
+             git config -f .gitmodules submodule.m.url {url}
+             git add -A; git update-index --add --cacheinfo 160000,{inner},{path}
+             git commit -qm one"
+        )
+    };
+    server.make("outer.git", &module("a/sub", "../inner.git"))?;
+    // The path of the submodule goes through a link of the same tree.
+    let link = format!(
+        "ln -s .git A; git add A; {}",
+        module("a/hooks", "../inner.git")
+    );
+    server.make("link.git", &link)?;
+    server.make("local.git", &module("sub", "/etc"))?;
+    server.make("helper.git", &module("sub", "ext::sh\\ -c\\ id"))?;
+    let add = |name: &str| format!("FROM scratch\nADD {} /\n", server.url(name));
+    workspace.write("context/Dockerfile", add("outer.git"))?;
+    ensure!(text(&built(&workspace, &["context"])?.0, "/a/sub/f")?.trim() == "in");
+    workspace.write("context/Dockerfile", add("outer.git?submodules=false"))?;
+    ensure!(built(&workspace, &["context"])?.0.get("/a/sub/f").is_none());
+    workspace.write("context/Dockerfile", add("link.git"))?;
+    let (tree, _) = built(&workspace, &["context"])?;
+    ensure!(tree.get("/.git").is_none() && tree.get("/a/hooks/f").is_some());
+    for name in ["local.git", "helper.git"] {
+        workspace.write("context/Dockerfile", add(name))?;
+        refused(
+            &workspace,
+            &["context"],
+            "it is not the address of a git repository",
+        )?;
+    }
+    Ok(())
+}
+
+fn g04_checkout_modes(suite: &Suite) -> anyhow::Result<()> {
+    for umask in ["000", "077"] {
+        let workspace = suite.workspace(Account::Ordinary)?;
+        let directory = workspace.path().join("git");
+        fs::create_dir(&directory)?;
+        let server = Repositories::start(&directory)?;
+        let script = "mkdir d; touch d/f d/x; chmod 777 d/x; git add -A; git commit -qm one";
+        server.make("r.git", script)?;
+        let url = server.url("r.git");
+        let dockerfile = format!("FROM scratch\nADD --keep-git-dir {url} /\n");
+        workspace.write("context/Dockerfile", dockerfile)?;
+        let archive = workspace.path().join("image.tar");
+        let script = format!(
+            "umask {umask}; exec \"$0\" -o type=oci,dest={} context",
+            archive.display()
+        );
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &script])
+            .arg(suite.binary())
+            .env("RBUILD_ROOT", workspace.store())
+            .env("HOME", workspace.path())
+            .current_dir(workspace.path());
+        workspace.account.apply(&mut shell)?;
+        peer::run(&mut shell)?;
+        peer::run(Command::new("chmod").arg("644").arg(&archive))?;
+        let tree = Pulled::from_archive(&archive)?.images.remove(0).tree;
+        for (path, mode) in [
+            ("/d", 0o755),
+            ("/d/f", 0o644),
+            ("/d/x", 0o755),
+            ("/.git", 0o755),
+        ] {
+            let found = tree.get(path).context(path)?.mode;
+            ensure!(found == mode, "umask {umask}, {path}: {found:o}");
+        }
+    }
+    Ok(())
+}
+
+fn g06_password(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let other = Files::start([("/x", Answer::File(Vec::new()))])?;
+    let there = Answer::Redirect(other.url("/r.git/info/refs?service=git-upload-pack"));
+    let server = Files::start([("/r.git/info/refs", there)])?;
+    let url = format!("http://user:hunter2@{}/r.git", server.host());
+    workspace.write("context/Dockerfile", format!("FROM scratch\nADD {url} /\n"))?;
+    let finished = workspace
+        .rbuild(&["-o", "type=cacheonly", "context"])?
+        .run()?;
+    ensure!(finished.code() == Some(1), "{}", finished.stderr);
+    let shown = finished
+        .stderr
+        .lines()
+        .filter(|line| line.contains("hunter2"));
+    // Only in the lines of the Dockerfile that the error is about.
+    ensure!(
+        shown.clone().all(|line| line.contains(" | ")),
+        "{}",
+        finished.stderr
+    );
+    let asked = server.asked();
+    ensure!(
+        asked
+            .iter()
+            .any(|asked| asked.contains("Authorization: Basic")),
+        "{asked:?}"
+    );
+    ensure!(other.asked().is_empty(), "{:?}", other.asked());
+    Ok(())
+}
+
+fn git_context(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let directory = workspace.path().join("git");
+    fs::create_dir(&directory)?;
+    let server = Repositories::start(&directory)?;
+    let script = "mkdir sub; printf 'FROM scratch\\nCOPY . /\\n' | tee Dockerfile > sub/Dockerfile
+        echo s > sub/s; echo s > .dockerignore; git add -A; git commit -qm one";
+    server.make("r.git", script)?;
+    let url = server.url("r.git");
+    let (tree, _) = built(&workspace, &[&url])?;
+    let names: Vec<&str> = tree.below("/").collect();
+    // Not filtered: its ignore file is a file like any other.
+    ensure!(
+        names
+            == [
+                ".dockerignore",
+                "Dockerfile",
+                "sub",
+                "sub/Dockerfile",
+                "sub/s"
+            ],
+        "{names:?}"
+    );
+    let (tree, _) = built(&workspace, &[&format!("{url}#main:sub")])?;
+    ensure!(tree.below("/").collect::<Vec<_>>() == ["Dockerfile", "s"]);
+    let (tree, _) = built(
+        &workspace,
+        &["-f", "sub/Dockerfile", &format!("{url}#:../..")],
+    )?;
+    ensure!(tree.get("/sub/s").is_some());
+    let keep = ["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", &url];
+    ensure!(built(&workspace, &keep)?.0.get("/.git/HEAD").is_some());
+    // Times are no reason to copy again.
+    let words = ["--no-cache", &format!("{url}?mtime=commit")];
+    let (tree, _) = built(&workspace, &words)?;
+    let modified = tree.get("/sub/s").context("no /sub/s")?.modified;
+    ensure!(modified == 978_307_200, "{modified}");
+    refused(
+        &workspace,
+        &[&format!("{url}#:none")],
+        "subdirectory `none`",
+    )
+}
+
+fn p10_u15_links_out(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let canary = workspace.write("canary/Dockerfile", "FROM scratch\nCOPY . /\n")?;
+    let canary = canary
+        .parent()
+        .context("a file has a directory")?
+        .display()
+        .to_string();
+    let directory = workspace.path().join("git");
+    fs::create_dir(&directory)?;
+    let server = Repositories::start(&directory)?;
+    let script = format!(
+        "ln -s .. up; ln -s {canary} absolute; ln -s up chain; ln -s loop loop
+         mkdir file; ln -s {canary}/Dockerfile file/Dockerfile; ln -s {canary}/Dockerfile Dockerfile
+         git add -A; git commit -qm one"
+    );
+    server.make("r.git", &script)?;
+    let url = server.url("r.git");
+    for name in ["up", "absolute", "chain", "loop"] {
+        refused(
+            &workspace,
+            &[&format!("{url}#:{name}")],
+            "is not a directory",
+        )?;
+    }
+    let text = "leads out of its directory";
+    refused(&workspace, &[&url], text)?;
+    refused(&workspace, &[&format!("{url}#:file")], text)?;
+    refused(&workspace, &["-f", "../../canary/Dockerfile", &url], text)?;
+    refused(&workspace, &["-f", "absolute/Dockerfile", &url], text)
+}
+
+fn http_contexts(suite: &Suite) -> anyhow::Result<()> {
+    for &account in Account::available() {
+        let workspace = suite.workspace(account)?;
+        let server = Files::start([
+            ("/tar", Answer::File(archive(&workspace, &[])?)),
+            ("/xz", Answer::File(archive(&workspace, &["-J"])?)),
+            (
+                "/file",
+                Answer::File(b"FROM scratch\nLABEL a=b\nWORKDIR /w\n".to_vec()),
+            ),
+            ("/copy", Answer::File(b"FROM scratch\nCOPY f /\n".to_vec())),
+        ])?;
+        for path in ["/tar", "/xz"] {
+            let (tree, _) = built(&workspace, &[&server.url(path)])?;
+            let file = tree.get("/f").context("no /f")?;
+            // Not filtered, and owners as in the archive.
+            ensure!((file.uid, file.gid) == (12, 34), "{file:?}");
+        }
+        let (tree, _) = built(&workspace, &["-f", "sub/Other", &server.url("/tar")])?;
+        ensure!(text(&tree, "/other")? == "in the archive");
+        ensure!(
+            built(&workspace, &[&server.url("/file")])?
+                .0
+                .get("/w")
+                .is_some()
+        );
+        refused(&workspace, &[&server.url("/copy")], "not found")?;
+        refused(&workspace, &[&server.url("/none")], "404")?;
+    }
+    Ok(())
+}
+
+fn c13_archive_on_stdin(suite: &Suite) -> anyhow::Result<()> {
+    for &account in Account::available() {
+        let workspace = suite.workspace(account)?;
+        for options in [&[][..], &["-z"], &["-j"], &["-J"]] {
+            archive(&workspace, options)?;
+            let image = workspace.path().join("image.tar");
+            let output = format!("type=oci,dest={}", image.display());
+            let build = |words: &[&str]| {
+                let input = File::open(workspace.path().join("archive"))?;
+                let build = workspace.rbuild(&["-o", &output])?.args(words);
+                build.input(input).succeed()?;
+                Ok::<_, anyhow::Error>(Pulled::from_archive(&image)?.images.remove(0).tree)
+            };
+            let file = build(&["-"])?.get("/f").cloned().context("no /f")?;
+            ensure!((file.uid, file.gid) == (12, 34), "{file:?}");
+            ensure!(text(&build(&["-f", "sub/Other", "-"])?, "/other")? == "in the archive");
+        }
+        let text = workspace.write("text", "FROM scratch\n")?;
+        let build = workspace
+            .rbuild(&["-f", "x", "-"])?
+            .input(File::open(text)?);
+        let finished = build.run()?;
+        ensure!(
+            finished.stderr.contains("ambiguous Dockerfile source"),
+            "{}",
+            finished.stderr
+        );
+    }
+    Ok(())
+}
+
+fn u16_hostile_archive(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let canary = workspace.write("canary", "untouched")?;
+    let path = workspace.path().join("hostile.tar");
+    let make = |name: &str| -> anyhow::Result<Vec<u8>> {
+        peer::run(
+            Command::new("tar")
+                .arg("-cPf")
+                .arg(&path)
+                .arg(format!("--transform=s,.*,{name},"))
+                .arg(suite.repository().join("Cargo.toml")),
+        )?;
+        Ok(fs::read(&path)?)
+    };
+    let inner = Files::start([
+        ("/up", Answer::File(make("../canary")?)),
+        ("/deep", Answer::File(make("a/../../canary")?)),
+    ])?;
+    let server = Files::start([
+        ("/up", Answer::Redirect(inner.url("/up"))),
+        ("/deep", Answer::Redirect(inner.url("/deep"))),
+    ])?;
+    for path in ["/up", "/deep"] {
+        refused(&workspace, &[&server.url(path)], "entry `")?;
+    }
+    ensure!(fs::read_to_string(canary)? == "untouched");
+    Ok(())
+}
+
+fn c45_named_contexts(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let tar = archive(&workspace, &[])?;
+    let files = Files::start([("/x.tar", Answer::File(tar.clone()))])?;
+    let directory = workspace.path().join("git");
+    fs::create_dir(&directory)?;
+    let repositories = Repositories::start(&directory)?;
+    repositories.make(
+        "r.git",
+        "mkdir d; echo g > d/g; git add -A; git commit -qm one",
+    )?;
+    workspace.write(
+        "context/Dockerfile",
+        "FROM scratch AS unused\nCOPY --from=never . /\n\
+         FROM g\nCOPY --from=d . /d/\nCOPY --from=g g /again\n",
+    )?;
+    let download = format!("d={}", files.url("/x.tar"));
+    let repository = format!("g={}#:d", repositories.url("r.git"));
+    // What no stage of the target reads is not fetched.
+    let never = "never=git://127.0.0.1:1/never.git";
+    let mut words = vec!["context"];
+    for context in [&download, &repository, never] {
+        words.extend(["--build-context", context]);
+    }
+    let (tree, _) = built(&workspace, &words)?;
+    let names: Vec<&str> = tree.below("/").collect();
+    ensure!(names == ["again", "d", "d/context", "g"], "{names:?}");
+    let file = tree.get("/d/context").context("no /d/context")?;
+    ensure!(
+        file.kind == Kind::Regular(tar) && file.mode == 0o600,
+        "{:o}",
+        file.mode
+    );
+    Ok(())
+}
