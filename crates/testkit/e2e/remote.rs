@@ -52,10 +52,10 @@ fn refused(workspace: &Workspace<'_>, words: &[&str], text: &str) -> anyhow::Res
 
 fn text(tree: &Tree, path: &str) -> anyhow::Result<String> {
     let file = tree.get(path).with_context(|| format!("no {path}"))?;
-    match &file.kind {
-        Kind::Regular(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
-        other => anyhow::bail!("{path} is {other:?}"),
-    }
+    let Kind::Regular(bytes) = &file.kind else {
+        anyhow::bail!("{path} is {:?}", file.kind);
+    };
+    Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// An archive of one file, `f`, as the program `tar` makes it with these options.
