@@ -290,6 +290,14 @@ impl<R: Read> TarReader<R> {
         })?;
         let mut body = vec![0; size.next_multiple_of(BLOCK_BYTES)];
         self.exactly(&mut body)?;
+        // Readers do not agree on whether a name ends with its size or with its NUL, which may be
+        // behind it.
+        if body[size..].iter().any(|&byte| byte != 0) {
+            return Err(ArchiveError::Malformed {
+                at_byte,
+                problem: MalformedError::Record,
+            });
+        }
         body.truncate(size);
         Ok(body)
     }

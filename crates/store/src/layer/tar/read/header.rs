@@ -33,8 +33,10 @@ impl Header {
             path = [prefix.as_slice(), b"/", &path].concat();
         }
         let typeflag = block[156];
-        let is_device = matches!(typeflag, b'3' | b'4');
-        let device = |range: std::ops::Range<usize>, field| match is_device {
+        // Readers that know of these fields read them of every kind of entry, and some stop without a
+        // word at one that is no number: what follows would be seen by us alone.
+        let has_device = matches!(typeflag, b'3' | b'4') || &block[257..262] == b"ustar";
+        let device = |range: std::ops::Range<usize>, field| match has_device {
             true => number(&block[range], field),
             false => Ok(0),
         };
