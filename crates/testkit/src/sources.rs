@@ -137,11 +137,7 @@ impl Repositories {
         // Not by way of `git daemon`, which would stay behind when its parent is killed.
         let programs = peer::run(Command::new("git").arg("--exec-path"))?;
         let daemon = Command::new(Path::new(programs.trim()).join("git-daemon"))
-            .args([
-                "--reuseaddr",
-                "--listen=127.0.0.1",
-                "--export-all",
-            ])
+            .args(["--reuseaddr", "--listen=127.0.0.1", "--export-all"])
             .arg(format!("--port={port}"))
             .arg(format!("--base-path={}", directory.display()))
             .arg(directory)
