@@ -27,6 +27,8 @@ if [ $# -ne 1 ]; then
 fi
 scripts=$(realpath "$(dirname "$0")")
 mkdir -p "$1"
+# A checkout below a directory that passes its group on makes the same images.
+chmod g-s "$1"
 bases=$(realpath "$1")
 # shellcheck source=scripts/registry.bash
 . "$scripts/registry.bash"

@@ -136,7 +136,7 @@ impl Workspace<'_> {
     }
 
     /// Copies a directory of the repository, as the account's own, with the modes of a checkout under
-    /// the usual umask.
+    /// the usual umask, in a directory that does not pass its group on.
     ///
     /// # Errors
     ///
@@ -144,7 +144,7 @@ impl Workspace<'_> {
     pub fn copy(&self, from: &Path, name: &str) -> anyhow::Result<PathBuf> {
         let to = self.path().join(name);
         copy_tree(from, &to)?;
-        peer::run(Command::new("chmod").args(["-R", "go=u,go-w"]).arg(&to))?;
+        peer::run(Command::new("chmod").args(["-R", "go=u,go-w,g-s"]).arg(&to))?;
         self.own(&to)?;
         Ok(to)
     }
