@@ -95,6 +95,11 @@ impl Environment {
         Some(Location::Usual(config.join("rbuild/config.toml")))
     }
 
+    /// The file in which the user keeps the keys of SSH servers.
+    pub(crate) fn known_hosts(&self) -> Option<PathBuf> {
+        Some(self.home.as_ref()?.join(".ssh/known_hosts"))
+    }
+
     /// The files that may hold credentials, the most important first: Docker's, then Podman's.
     pub(crate) fn credential_files(&self) -> Vec<PathBuf> {
         let home = || self.home.as_ref().map(|home| home.join(".docker"));

@@ -27,6 +27,8 @@ mod five_commands;
 mod kill;
 #[path = "e2e/layering.rs"]
 mod layering;
+#[path = "e2e/logins.rs"]
+mod logins;
 #[path = "e2e/peers.rs"]
 mod peers;
 #[path = "e2e/remote.rs"]
@@ -59,6 +61,7 @@ fn run() -> anyhow::Result<ExitCode> {
         five_commands::TESTS,
         kill::TESTS,
         layering::TESTS,
+        logins::TESTS,
         peers::TESTS,
         remote::TESTS,
         repeat::TESTS,

@@ -27,6 +27,7 @@ use dockerfile::lint::Warning;
 use exporter::{Delivered, Image};
 use graph::{Graph, TargetPlatforms};
 use registry::Client;
+use solver::remote::GitAccess;
 use solver::{Remotes, Solution, SolveError, Solver};
 use store::Store;
 
@@ -72,7 +73,7 @@ pub(crate) fn run(
         Found::Here(readable) => readable,
         Found::Elsewhere(elsewhere) => {
             // With a client of its own: connections do not outlive the runtime they are made in.
-            let remotes = remotes(&store, setup::client(environment)?, environment);
+            let remotes = remotes(&store, setup::client(environment)?, &options, environment);
             let fetcher = Fetcher {
                 options: &options,
                 store: &store,
@@ -92,7 +93,7 @@ pub(crate) fn run(
         checks: Checks::read(&options, parsed)?,
         source,
         parsed,
-        remotes: remotes(&store, client.clone(), environment),
+        remotes: remotes(&store, client.clone(), &options, environment),
         store,
         client,
         progress: &progress,
@@ -139,9 +140,19 @@ impl Readable {
     }
 }
 
-fn remotes(store: &Store, client: Client, environment: &Environment) -> Arc<Remotes> {
-    let git = environment.git.clone();
-    Arc::new(Remotes::new(store.clone(), client, git))
+fn remotes(
+    store: &Store,
+    client: Client,
+    options: &Options,
+    environment: &Environment,
+) -> Arc<Remotes> {
+    let access = GitAccess {
+        environment: environment.git.clone(),
+        known_hosts: environment.known_hosts(),
+        agent: options.agents.get(secrets::DEFAULT_AGENT).cloned(),
+        secrets: options.secrets.clone(),
+    };
+    Arc::new(Remotes::new(store.clone(), client, access))
 }
 
 /// What a build has to work with, and what it has to say at its end.

@@ -456,6 +456,14 @@ impl GitRemote {
         &self.host
     }
 
+    /// Returns the host and, where the address has one, the port.
+    pub fn authority(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.clone(),
+        }
+    }
+
     /// Returns the user's name and password, where the address of an HTTP server has them.
     pub fn login(&self) -> Option<(&str, &str)> {
         let user = self.user.as_deref().filter(|_| self.scheme.is_http())?;

@@ -25,6 +25,7 @@ mod schedule;
 mod secret;
 pub mod solver;
 pub mod source;
+pub mod ssh;
 
 pub use error::{SolveError, SolveErrorKind};
 pub use event::{Event, Events, Outcome, Stream};
@@ -32,3 +33,4 @@ pub use filesystem::{FileSystem, SolvedLayer};
 pub use remote::Remotes;
 pub use secret::{Secret, SecretTooLarge};
 pub use solver::{Caching, LocalContext, Owners, Solution, Solver};
+pub use ssh::{SshAgent, SshKey, SshKeyError};

@@ -19,7 +19,7 @@ use store::{DiskError, Store};
 use tokio::sync::OnceCell;
 
 pub use download::{Download, FetchUrlError};
-pub use git::{Commit, GitEnvironment, GitError};
+pub use git::{Commit, GitAccess, GitEnvironment, GitError};
 
 use crate::solver::Caching;
 
@@ -30,7 +30,7 @@ type Memo<T> = Mutex<BTreeMap<String, Arc<OnceCell<Arc<T>>>>>;
 pub struct Remotes {
     store: Store,
     client: Client,
-    environment: GitEnvironment,
+    access: GitAccess,
     downloads: Memo<Download>,
     commits: Memo<Commit>,
 }
@@ -61,12 +61,12 @@ impl RemoteError {
 }
 
 impl Remotes {
-    /// Returns one that has fetched nothing; `environment` is what the git program gets to see.
-    pub fn new(store: Store, client: Client, environment: GitEnvironment) -> Self {
+    /// Returns one that has fetched nothing; `access` is what the git program may use.
+    pub fn new(store: Store, client: Client, access: GitAccess) -> Self {
         Self {
             store,
             client,
-            environment,
+            access,
             downloads: Memo::default(),
             commits: Memo::default(),
         }
@@ -106,7 +106,7 @@ impl Remotes {
         let cell = entry(&self.commits, key);
         let commit = cell
             .get_or_try_init(async || {
-                let found = git::find(&self.store, &self.environment, source);
+                let found = git::find(&self.store, &self.access, source);
                 Ok::<_, GitError>(Arc::new(found.await?))
             })
             .await?;
@@ -124,7 +124,7 @@ impl Remotes {
         source: &GitSource,
         commit: &Commit,
     ) -> Result<store::Scratch, RemoteError> {
-        Ok(git::tree(&self.store, &self.environment, source, commit).await?)
+        Ok(git::tree(&self.store, &self.access, source, commit).await?)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::event::Events;
 use crate::filesystem::FileSystem;
 use crate::remote::Remotes;
 use crate::secret::Secret;
+use crate::ssh::SshAgent;
 
 /// Everything that vertices are executed with.
 pub struct Solver {
@@ -28,8 +29,8 @@ pub struct Solver {
     pub contexts: BTreeMap<ContextName, LocalContext>,
     /// Values that steps may ask for by their ids.
     pub secrets: BTreeMap<String, Secret>,
-    /// Sockets of SSH agents that steps may ask for by their ids.
-    pub agents: BTreeMap<String, PathBuf>,
+    /// SSH agents that steps may ask for by their ids.
+    pub agents: BTreeMap<String, SshAgent>,
     /// How many steps run at once, and how many threads read a context.
     pub jobs: NonZeroUsize,
     /// Whether earlier results may serve.

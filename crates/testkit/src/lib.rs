@@ -22,6 +22,7 @@
 
 pub mod account;
 pub mod case;
+pub mod git_servers;
 pub mod peer;
 pub mod proxy;
 pub mod pulled;

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use exporter::{CheckError, Output, Request};
+use graph::git::GitSource;
 use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::Platform;
-use solver::{Caching, Secret};
+use solver::{Caching, Secret, SshAgent};
 
 use super::args::{BuildArgs, Isolation, ProgressMode};
 use super::call::{Call, CallArg};
-use super::secrets::SecretError;
+use super::secrets::{ContextsBySsh, SecretError};
 use super::steps;
 use crate::args::values::{self, ContextValue, KeyValue};
 use crate::environment::Environment;
@@ -40,8 +41,8 @@ pub(super) struct Options {
     pub(super) caching: Caching,
     /// Values that steps may ask for.
     pub(super) secrets: BTreeMap<String, Secret>,
-    /// Sockets of SSH agents that steps may ask for.
-    pub(super) agents: BTreeMap<String, PathBuf>,
+    /// SSH agents that steps may ask for.
+    pub(super) agents: BTreeMap<String, SshAgent>,
     /// How many steps run at once.
     pub(super) jobs: NonZeroUsize,
     /// `--timings`
@@ -156,7 +157,7 @@ impl Options {
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
             secrets: args.secrets.secrets(&variable)?,
-            agents: args.secrets.agents(&variable)?,
+            agents: args.secrets.agents(contexts_by_ssh(&args), &variable)?,
             context: args.context.clone(),
             file: args.file.clone(),
             delivery,
@@ -285,6 +286,26 @@ fn definition(args: BuildArgs, environment: &Environment) -> Result<Definition, 
             .transpose()
             .map_err(|source| OptionError::Epoch { source })?,
     })
+}
+
+fn contexts_by_ssh(args: &BuildArgs) -> ContextsBySsh {
+    let main = args.context.to_str().and_then(GitSource::parse_context);
+    let named = args.contexts.iter().filter_map(|arg| match &arg.context {
+        ContextValue::Git(source) => Some(source),
+        ContextValue::Empty
+        | ContextValue::Image(_)
+        | ContextValue::Url(_)
+        | ContextValue::Directory(_) => None,
+    });
+    let main = main.as_ref().and_then(|main| main.as_ref().ok());
+    match main
+        .into_iter()
+        .chain(named)
+        .any(|source| source.remote.scheme().is_ssh())
+    {
+        true => ContextsBySsh::Some,
+        false => ContextsBySsh::None,
+    }
 }
 
 fn platforms(

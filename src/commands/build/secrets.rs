@@ -9,7 +9,10 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use dockerfile::mount::csv::{self, CsvError};
-use solver::{Secret, SecretTooLarge};
+use solver::{Secret, SecretTooLarge, SshAgent, SshKey, SshKeyError};
+
+/// The id of the agent that steps get which name none, and that fetches of repositories use.
+pub(super) const DEFAULT_AGENT: &str = "default";
 
 /// Looks up a variable of the environment.
 type Variable<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
@@ -21,8 +24,9 @@ pub(crate) struct SecretArgs {
     #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=NAME]", value_parser = secret)]
     pub(crate) secrets: Vec<SecretArg>,
 
-    /// Offer an SSH agent to RUN --mount=type=ssh [default socket: $SSH_AUTH_SOCK]; repeatable
-    #[arg(long = "ssh", value_name = "default|ID[=SOCKET]", value_parser = agent)]
+    /// Offer an SSH agent, or keys from files, to RUN --mount=type=ssh and to git [default socket:
+    /// $SSH_AUTH_SOCK]; repeatable
+    #[arg(long = "ssh", value_name = "default|ID[=SOCKET|KEY,…]", value_parser = agent)]
     pub(crate) agents: Vec<AgentArg>,
 }
 
@@ -48,6 +52,13 @@ pub(crate) struct AgentArg {
     id: String,
     /// Sockets or keys; none at all is the user's usual agent.
     paths: Vec<PathBuf>,
+}
+
+/// Whether the command line names contexts that are fetched by ssh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ContextsBySsh {
+    Some,
+    None,
 }
 
 /// Why a secret or an agent cannot be offered.
@@ -91,8 +102,18 @@ pub(crate) enum SecretError {
     SeveralSockets { id: String },
     #[error("--ssh {id}: invalid combination of keys and sockets")]
     KeysAndSockets { id: String },
-    #[error("--ssh {id}: key files are not supported yet, only sockets of agents")]
-    Keys { id: String },
+    #[error("--ssh {id}: {}: {source}", path.display())]
+    ReadKey {
+        id: String,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("--ssh {id}: {}: {source}", path.display())]
+    PrivateKey {
+        id: String,
+        path: PathBuf,
+        source: SshKeyError,
+    },
 }
 
 impl SecretError {
@@ -100,9 +121,7 @@ impl SecretError {
     pub(super) fn help(&self) -> Option<String> {
         match self {
             Self::NoAgent => Some("start an agent, or name its socket: --ssh ID=SOCKET".to_owned()),
-            Self::Keys { id } => Some(format!(
-                "load the key into an agent with ssh-add, and pass that on with --ssh {id}"
-            )),
+            Self::PrivateKey { source, .. } => source.help().map(str::to_owned),
             Self::Csv(_)
             | Self::Field { .. }
             | Self::Key { .. }
@@ -113,6 +132,7 @@ impl SecretError {
             | Self::TooLarge { .. }
             | Self::DuplicateAgent { .. }
             | Self::MissingAgent { .. }
+            | Self::ReadKey { .. }
             | Self::SeveralSockets { .. }
             | Self::KeysAndSockets { .. } => None,
         }
@@ -147,23 +167,30 @@ impl SecretArgs {
         Ok(secrets)
     }
 
-    /// Finds the sockets.
+    /// Finds the sockets, and reads the keys.
+    ///
+    /// Who names a context that is fetched by ssh offers the agent of the session with it, if there
+    /// is one.
     pub(super) fn agents(
         &self,
+        contexts: ContextsBySsh,
         variable: &Variable<'_>,
-    ) -> Result<BTreeMap<String, PathBuf>, SecretError> {
+    ) -> Result<BTreeMap<String, SshAgent>, SecretError> {
         let mut agents = BTreeMap::new();
         for AgentArg { id, paths } in &self.agents {
-            let socket = match paths.as_slice() {
-                [] => variable("SSH_AUTH_SOCK")
-                    .filter(|path| !path.is_empty())
-                    .map(PathBuf::from)
-                    .ok_or(SecretError::NoAgent)?,
-                paths => only_socket(id, paths)?,
+            let agent = match paths.as_slice() {
+                [] => usual_agent(variable).ok_or(SecretError::NoAgent)?,
+                paths => agent_of(id, paths)?,
             };
-            if agents.insert(id.clone(), socket).is_some() {
+            if agents.insert(id.clone(), agent).is_some() {
                 return Err(SecretError::DuplicateAgent { id: id.clone() });
             }
+        }
+        if contexts == ContextsBySsh::Some
+            && !agents.contains_key(DEFAULT_AGENT)
+            && let Some(usual) = usual_agent(variable)
+        {
+            agents.insert(DEFAULT_AGENT.to_owned(), usual);
         }
         Ok(agents)
     }
@@ -187,7 +214,14 @@ fn read(id: &str, path: &Path) -> Result<Vec<u8>, SecretError> {
     Ok(value)
 }
 
-fn only_socket(id: &str, paths: &[PathBuf]) -> Result<PathBuf, SecretError> {
+/// The agent of the user's session.
+fn usual_agent(variable: &Variable<'_>) -> Option<SshAgent> {
+    let socket = variable("SSH_AUTH_SOCK").filter(|path| !path.is_empty())?;
+    Some(SshAgent::Socket(socket.into()))
+}
+
+/// What the files of one `--ssh` are: the socket of an agent, or keys.
+fn agent_of(id: &str, paths: &[PathBuf]) -> Result<SshAgent, SecretError> {
     let id = id.to_owned();
     let mut sockets = Vec::new();
     for path in paths {
@@ -203,11 +237,32 @@ fn only_socket(id: &str, paths: &[PathBuf]) -> Result<PathBuf, SecretError> {
         }
     }
     match (sockets.as_slice(), paths.len()) {
-        ([socket], 1) => Ok((*socket).clone()),
-        ([], _) => Err(SecretError::Keys { id }),
+        ([socket], 1) => Ok(SshAgent::Socket((*socket).clone())),
+        ([], _) => {
+            let keys = paths.iter().map(|path| read_key(&id, path));
+            Ok(SshAgent::Keys(keys.collect::<Result<_, _>>()?))
+        }
         (sockets, paths) if sockets.len() == paths => Err(SecretError::SeveralSockets { id }),
         _ => Err(SecretError::KeysAndSockets { id }),
     }
+}
+
+fn read_key(id: &str, path: &Path) -> Result<SshKey, SecretError> {
+    let read_error = |source| SecretError::ReadKey {
+        id: id.to_owned(),
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(read_error)?;
+    let mut text = Vec::new();
+    file.take(SshKey::MAX_BYTES as u64)
+        .read_to_end(&mut text)
+        .map_err(read_error)?;
+    SshKey::parse(&text).map_err(|source| SecretError::PrivateKey {
+        id: id.to_owned(),
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Reads the value of `--secret`.
@@ -250,7 +305,7 @@ fn agent(text: &str) -> Result<AgentArg, SecretError> {
         Some((id, paths)) => (id, paths.split(',').map(PathBuf::from).collect()),
         None => (text, Vec::new()),
     };
-    let id = if id.is_empty() { "default" } else { id };
+    let id = if id.is_empty() { DEFAULT_AGENT } else { id };
     Ok(AgentArg {
         id: id.to_owned(),
         paths,

@@ -1,6 +1,5 @@
 //! RUN: a process in a file system; what it changed is the result.
 
-mod agent;
 mod mounts;
 
 use std::os::fd::{AsFd, OwnedFd};

@@ -21,13 +21,14 @@ fn value(text: &str) -> Secret {
     Secret::new(text.into()).unwrap()
 }
 
-fn find(texts: &[&str], variable: &Variable<'_>) -> Result<BTreeMap<String, PathBuf>, String> {
+fn find(texts: &[&str], variable: &Variable<'_>) -> Result<BTreeMap<String, SshAgent>, String> {
     let parsed: Result<Vec<AgentArg>, SecretError> = texts.iter().map(|text| agent(text)).collect();
     let args = SecretArgs {
         secrets: Vec::new(),
         agents: parsed.unwrap(),
     };
-    args.agents(variable).map_err(|error| error.to_string())
+    args.agents(ContextsBySsh::None, variable)
+        .map_err(|error| error.to_string())
 }
 
 #[test]
@@ -102,8 +103,12 @@ fn agents_are_sockets() {
     let usual = at("one");
     let set = |name: &str| (name == "SSH_AUTH_SOCK").then(|| usual.clone().into_os_string());
 
-    assert_eq!(find(&["default"], &set).unwrap()["default"], at("one"));
-    assert_eq!(find(&[&format!("x={two}")], &set).unwrap()["x"], at("two"));
+    let socket = |texts: &[&str], id: &str| match &find(texts, &set).unwrap()[id] {
+        SshAgent::Socket(path) => path.clone(),
+        SshAgent::Keys(_) => panic!("{texts:?}"),
+    };
+    assert_eq!(socket(&["default"], "default"), at("one"));
+    assert_eq!(socket(&[&format!("x={two}")], "x"), at("two"));
     for (texts, expected) in [
         (
             vec!["a".to_owned(), "a".to_owned()],
@@ -114,7 +119,8 @@ fn agents_are_sockets() {
             vec![format!("a={one},{key}")],
             "invalid combination of keys and sockets",
         ),
-        (vec![format!("a={key}")], "key files are not supported yet"),
+        (vec![format!("a={key}")], "key: it is not a private key"),
+        (vec!["a=/".to_owned()], "--ssh a: /: "),
         (vec!["a=/no/such".to_owned()], "failed to stat /no/such"),
     ] {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

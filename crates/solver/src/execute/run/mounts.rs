@@ -16,12 +16,12 @@ use sandbox::{Bind, MountSource};
 use store::mounts::{self, CacheMount, CacheMountAttributes, CacheMountIdentity};
 use store::{CacheMounts, Scratch};
 
-use super::agent::Agent;
 use crate::cache_key::KeyHasher;
 use crate::error::{MountError, SolveErrorKind};
 use crate::execute::copy::Request;
 use crate::execute::{Execution, Inputs, blocking};
 use crate::filesystem::FileSystem;
+use crate::ssh::served::Served;
 
 /// Where a script with an interpreter line is put.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
@@ -47,7 +47,7 @@ pub(super) struct Mounts {
 pub(super) struct Held {
     scratch: Vec<Scratch>,
     caches: BTreeMap<Digest, CacheMount>,
-    agents: Vec<Agent>,
+    agents: Vec<Served>,
 }
 
 /// A cache that a step wants.
@@ -137,11 +137,15 @@ impl Execution {
                     required,
                     attributes,
                 } => match self.solver.agents.get(id) {
-                    Some(socket) => {
+                    Some(agent) => {
                         let scratch = self.solver.store.scratch()?;
-                        let agent = Agent::serve(scratch, socket, *attributes)?;
-                        let source = agent.source();
-                        all.held.agents.push(agent);
+                        let served = Served::start(agent.clone(), scratch, *attributes);
+                        let served = served.map_err(|source| SolveErrorKind::Io {
+                            doing: "serving the SSH agent",
+                            source,
+                        })?;
+                        let source = served.source();
+                        all.held.agents.push(served);
                         Some(source)
                     }
                     None if *required => return Err(MountError::NoAgent { id: id.clone() }.into()),

@@ -1,6 +1,5 @@
 //! The git program: how it is run, and what it may do (`threats.md` G1, G2).
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -8,15 +7,15 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use graph::git::{GitRemote, GitScheme};
 use rustix::process::{Pid, Signal, kill_process_group};
+use store::Store;
 use store::layer::apply::ExtractError;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 use super::GitError;
+use super::access::{GitAccess, Login, NamedBy};
 use crate::execute::blocking;
 
 /// More than any list of references or files that is read here.
@@ -27,32 +26,6 @@ const COMPLAINT_LIMIT_BYTES: u64 = 64 << 10;
 
 /// Longer than any fetch takes; a server that keeps us must not keep us for ever.
 const TIMEOUT: Duration = Duration::from_secs(3600);
-
-/// The variables of the caller that the program gets to see, with their values.
-///
-/// Those that it needs to be found and to reach the network: `PATH`, proxies, certificates and the
-/// SSH agent.
-#[derive(Clone, Debug, Default)]
-pub struct GitEnvironment(pub Vec<(&'static str, OsString)>);
-
-impl GitEnvironment {
-    /// The names of these variables.
-    pub const NAMES: [&'static str; 13] = [
-        "PATH",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "all_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "ALL_PROXY",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "GIT_SSL_CAINFO",
-        "SSH_AUTH_SOCK",
-    ];
-}
 
 /// What holds for every call: nobody's hooks, helpers and maintenance, and every object is checked
 /// when it comes. What is only untidy about old commits is let through.
@@ -79,9 +52,10 @@ const SETTINGS: [&str; 18] = [
 
 /// The program, ready to be run for one remote.
 pub(super) struct Git<'a> {
-    environment: &'a GitEnvironment,
+    access: &'a GitAccess,
     remote: &'a GitRemote,
     protocols: &'static str,
+    login: Login,
 }
 
 /// Why the program did not do what it was to do.
@@ -124,18 +98,46 @@ pub enum ProgramError {
 }
 
 impl ProgramError {
-    pub(super) fn help(&self) -> Option<String> {
+    pub(super) fn help(&self, remote: &GitRemote) -> Option<String> {
         match self {
             Self::Missing => Some(
                 "install git; rbuild uses it for repositories, and for nothing else".to_owned(),
             ),
-            Self::Io(_)
-            | Self::Failed { .. }
-            | Self::Signal { .. }
-            | Self::TooMuch { .. }
-            | Self::Endless { .. } => None,
+            Self::Failed { complaint, .. } => help(complaint, remote),
+            Self::Io(_) | Self::Signal { .. } | Self::TooMuch { .. } | Self::Endless { .. } => None,
         }
     }
+}
+
+/// What to do about a complaint of git or ssh. Both tell their reasons in words alone, in English,
+/// as they run with the locale C.
+fn help(complaint: &str, remote: &GitRemote) -> Option<String> {
+    let says = |words: &[&str]| words.iter().any(|words| complaint.contains(words));
+    let server = remote.authority();
+    if says(&["Host key verification failed"]) {
+        return Some(format!(
+            "ssh knows no key of {server}, or another one: compare what ssh-keyscan says, and put \
+             it into ~/.ssh/known_hosts"
+        ));
+    }
+    if says(&["cannot run ssh"]) {
+        return Some("install an ssh client, which git needs for this address".to_owned());
+    }
+    if remote.scheme().is_ssh() && says(&["Permission denied"]) {
+        return Some(
+            "offer a key that the server accepts: --ssh default, or --ssh default=KEY".to_owned(),
+        );
+    }
+    let wants_login = says(&[
+        "could not read Username",
+        "Authentication failed",
+        "error: 40",
+    ]);
+    (remote.scheme().is_http() && wants_login).then(|| {
+        format!(
+            "give a token that the server accepts: --secret id=GIT_AUTH_TOKEN.{server},env=VARIABLE"
+        )
+    })
 }
 
 impl GitError {
@@ -150,7 +152,8 @@ impl GitError {
                 | ProgramError::TooMuch { .. }
                 | ProgramError::Endless { .. } => true,
             },
-            Self::Reference { .. }
+            Self::Access { .. }
+            | Self::Reference { .. }
             | Self::Checksum { .. }
             | Self::Subdirectory { .. }
             | Self::Submodule { .. }
@@ -162,32 +165,39 @@ impl GitError {
 }
 
 impl<'a> Git<'a> {
-    /// For `remote` alone: by its protocol, with its password.
-    pub(super) fn new(environment: &'a GitEnvironment, remote: &'a GitRemote) -> Self {
+    /// For `remote` alone: by its protocol, with what logs in there.
+    pub(super) fn new(
+        store: &Store,
+        access: &'a GitAccess,
+        remote: &'a GitRemote,
+        named_by: NamedBy,
+    ) -> Result<Self, GitError> {
         let protocols = match remote.scheme() {
             GitScheme::Http => "http:https",
             GitScheme::Https => "https",
             GitScheme::Git => "git",
             GitScheme::Ssh | GitScheme::Scp => "ssh",
         };
-        Self {
-            environment,
+        Ok(Self {
+            access,
             remote,
             protocols,
-        }
+            login: access.login(store, remote, named_by)?,
+        })
     }
 
     /// For repositories of the store; `remote` is where they came from.
-    pub(super) fn local(environment: &'a GitEnvironment, remote: &'a GitRemote) -> Self {
+    pub(super) fn local(access: &'a GitAccess, remote: &'a GitRemote) -> Self {
         Self {
-            environment,
+            access,
             remote,
             protocols: "file",
+            login: Login::None,
         }
     }
 
-    pub(super) fn environment(&self) -> &'a GitEnvironment {
-        self.environment
+    pub(super) fn access(&self) -> &'a GitAccess {
+        self.access
     }
 
     /// Runs it on the repository `directory`; returns what it writes.
@@ -264,7 +274,7 @@ impl<'a> Git<'a> {
         command
             .current_dir(directory)
             .env_clear()
-            .envs(self.environment.0.iter().map(|(name, value)| (name, value)))
+            .envs(self.access.environment.variables())
             .env("GIT_DIR", directory)
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_SYSTEM", "/dev/null")
@@ -275,11 +285,6 @@ impl<'a> Git<'a> {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "")
             .env("GIT_NO_REPLACE_OBJECTS", "1")
-            .env("GIT_SSH_VARIANT", "ssh")
-            .env(
-                "GIT_SSH_COMMAND",
-                "ssh -F none -oBatchMode=yes -oClearAllForwardings=yes",
-            )
             .env("HOME", "/nonexistent")
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
@@ -290,16 +295,7 @@ impl<'a> Git<'a> {
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
-        // A password goes to its host only, so never on to where that redirects; and no other
-        // process can read it off the arguments.
-        match self.remote.login().filter(|_| self.protocols != "file") {
-            None => command.args(["-c", "http.followRedirects=initial"]),
-            Some((user, password)) => command
-                .args(["-c", "http.followRedirects=false"])
-                .env("GIT_CONFIG_COUNT", "1")
-                .env("GIT_CONFIG_KEY_0", "http.extraHeader")
-                .env("GIT_CONFIG_VALUE_0", basic(user, password)),
-        };
+        self.login.apply(&mut command, directory);
         command.args(words);
         command.spawn().map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
@@ -309,11 +305,6 @@ impl<'a> Git<'a> {
             }
         })
     }
-}
-
-fn basic(user: &str, password: &str) -> String {
-    let login = BASE64.encode(format!("{user}:{password}"));
-    format!("Authorization: Basic {login}")
 }
 
 /// The program and its helpers, which end with it.

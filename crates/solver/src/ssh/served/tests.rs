@@ -3,6 +3,7 @@
     reason = "a test ends where something unexpected happens"
 )]
 
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -38,14 +39,19 @@ fn owned() -> FileAttributes {
     }
 }
 
+fn served(store: &store::Store, socket: &Path) -> Served {
+    let agent = SshAgent::Socket(socket.to_owned());
+    Served::start(agent, store.scratch().unwrap(), owned()).unwrap()
+}
+
 #[test]
 fn only_listing_and_signing_reach_the_agent() {
     let directory = tempfile::tempdir().unwrap();
     let store = store::Store::open(&directory.path().join("store")).unwrap();
     let socket = directory.path().join("real");
     let arrived = listener(&socket, &[12, 0, 0, 0, 0]);
-    let agent = Agent::serve(store.scratch().unwrap(), &socket, owned()).unwrap();
-    let served = agent.directory.path().join(NAME);
+    let agent = served(&store, &socket);
+    let served = agent.socket();
     assert_eq!(
         served.metadata().unwrap().permissions().mode() & 0o7777,
         0o600
@@ -74,8 +80,8 @@ fn bad_framing_ends_the_connection_only() {
     let store = store::Store::open(&directory.path().join("store")).unwrap();
     let socket = directory.path().join("real");
     let _arrived = listener(&socket, &[12, 0, 0, 0, 0]);
-    let agent = Agent::serve(store.scratch().unwrap(), &socket, owned()).unwrap();
-    let served = agent.directory.path().join(NAME);
+    let agent = served(&store, &socket);
+    let served = agent.socket();
     for bytes in [&[0, 0, 0, 0][..], &[255, 255, 255, 255], &[0, 0, 0, 9, 11]] {
         let mut client = UnixStream::connect(&served).unwrap();
         client.write_all(bytes).unwrap();
