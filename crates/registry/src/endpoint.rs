@@ -70,6 +70,11 @@ impl Endpoint {
         self.url(&["blobs", "uploads", ""])
     }
 
+    /// Returns the address of the first page of the list of tags.
+    pub(crate) fn tags(&self) -> Url {
+        self.url(&["tags", "list"])
+    }
+
     fn url(&self, rest: &[&str]) -> Url {
         let mut url = self.base.clone();
         // Parts of references and digests need no escaping; this cannot fail for http addresses.
@@ -90,6 +95,10 @@ impl Endpoint {
 
     pub(crate) fn push_scope(&self) -> Scopes {
         Scopes::one(&self.repository, "pull,push")
+    }
+
+    pub(crate) fn delete_scope(&self) -> Scopes {
+        Scopes::one(&self.repository, "delete,pull")
     }
 }
 

@@ -23,13 +23,16 @@
 pub mod auth;
 pub mod client;
 pub mod config;
+pub mod copy;
 pub mod credentials;
 pub mod download;
 pub mod layout;
+pub mod manifests;
 pub mod pull;
 pub mod push;
 pub mod request;
 pub mod secret;
+pub mod tags;
 
 mod connections;
 mod endpoint;
@@ -38,6 +41,7 @@ mod retry;
 
 pub use client::Client;
 pub use config::{HostConfig, Mirror, Patience, RegistryConfig, Transport};
+pub use copy::{CopyError, Passage};
 pub use credentials::{Credentials, CredentialsError, DockerConfigText};
 pub use download::{DownloadError, DownloadLimits, Downloaded, Validators};
 pub use layout::LayoutError;

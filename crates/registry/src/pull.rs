@@ -10,7 +10,7 @@
 
 mod blob;
 mod choose;
-mod document;
+pub(crate) mod document;
 
 pub(crate) use document::ACCEPTED;
 
@@ -20,7 +20,7 @@ use std::io::Write;
 use oci::manifest::DocumentError;
 use oci::{
     BaseImage, BaseLayer, Descriptor, DiffId, Digest, Document, ImageConfig, ImageSource,
-    LayoutImage, Manifest, MediaType, Platform, Raw,
+    LayoutImage, Manifest, MediaType, Platform, Raw, Reference,
 };
 
 use crate::client::Client;
@@ -32,7 +32,7 @@ const MANIFEST_LIMIT_BYTES: u64 = 4 << 20;
 const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
 
 /// How deep indexes may lie in one another.
-const MAX_DEPTH: usize = 4;
+pub(crate) const MAX_DEPTH: usize = 4;
 
 /// One platform's image as a name led to it.
 #[derive(Clone, Debug)]
@@ -150,6 +150,12 @@ pub enum ResolveErrorKind {
         /// Diff IDs in the config.
         diff_ids: usize,
     },
+    /// A listing that goes on and on.
+    #[error("the registry's list of {what} does not end")]
+    Endless {
+        /// What is listed.
+        what: &'static str,
+    },
     /// Indexes within indexes.
     #[error("indexes lie more than {MAX_DEPTH} deep in one another")]
     TooDeep,
@@ -178,6 +184,7 @@ impl ResolveError {
             | ResolveErrorKind::NotAnImage { .. }
             | ResolveErrorKind::Config { .. }
             | ResolveErrorKind::LayerCount { .. }
+            | ResolveErrorKind::Endless { .. }
             | ResolveErrorKind::TooDeep => None,
         }
     }
@@ -416,7 +423,14 @@ impl Client {
 }
 
 impl ResolveErrorKind {
-    fn of(self, source: &ImageSource) -> ResolveError {
+    pub(crate) fn of_reference(self, reference: &Reference) -> ResolveError {
+        ResolveError {
+            image: reference.to_string(),
+            kind: self,
+        }
+    }
+
+    pub(crate) fn of(self, source: &ImageSource) -> ResolveError {
         ResolveError {
             image: source.to_string(),
             kind: self,

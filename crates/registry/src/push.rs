@@ -84,6 +84,12 @@ pub enum PushErrorKind {
         /// What the registry says.
         found: String,
     },
+    /// The registry deletes nothing, or no tags.
+    #[error("the registry does not delete it: {source}")]
+    DeleteUnsupported {
+        /// What it says.
+        source: RequestError,
+    },
     /// The reference has a digest, and what is pushed there has another.
     #[error("the manifest has the digest {found}, not the one it is pushed under")]
     NotTheDigest {
@@ -103,6 +109,10 @@ impl PushError {
                 )
             }),
             PushErrorKind::Request(source) => source.help(),
+            PushErrorKind::DeleteUnsupported { .. } => Some(
+                "many registries delete manifests by digest only, and some nothing at all"
+                    .to_owned(),
+            ),
             PushErrorKind::Open { .. }
             | PushErrorKind::Size { .. }
             | PushErrorKind::Stored { .. }
@@ -223,13 +233,8 @@ impl Client {
         target: &Reference,
         error: RequestError,
     ) -> Result<(), PushError> {
-        backoff.wait(error).await.map_err(|source| {
-            let kind = match source.is_denied() || source.is_name_unknown() {
-                true => PushErrorKind::Denied { source },
-                false => PushErrorKind::Request(source),
-            };
-            kind.at(target)
-        })
+        let waited = backoff.wait(error).await;
+        waited.map_err(|source| PushErrorKind::of(source).at(target))
     }
 
     async fn try_check_push(&self, target: &Reference) -> Result<(), RequestError> {
@@ -419,7 +424,14 @@ async fn check_created(response: Response, expected: Digest) -> Result<(), PushE
 }
 
 impl PushErrorKind {
-    fn at(self, target: &Reference) -> PushError {
+    pub(crate) fn of(source: RequestError) -> Self {
+        match source.is_denied() || source.is_name_unknown() {
+            true => Self::Denied { source },
+            false => Self::Request(source),
+        }
+    }
+
+    pub(crate) fn at(self, target: &Reference) -> PushError {
         PushError {
             target: target.to_string(),
             kind: self,

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -69,21 +70,26 @@ fn pieces(
     size_bytes: u64,
     taken_bytes: Arc<AtomicU64>,
 ) -> impl Stream<Item = Result<Bytes, Unreadable>> {
-    stream::try_unfold((file, size_bytes), move |(mut file, left_bytes)| {
-        let taken_bytes = taken_bytes.clone();
-        async move {
-            taken_bytes.store(size_bytes - left_bytes, Ordering::Relaxed);
-            if left_bytes == 0 {
-                return Ok(None);
+    stream::try_unfold(
+        (file, size_bytes),
+        move |(file, left_bytes): (File, u64)| {
+            let taken_bytes = taken_bytes.clone();
+            async move {
+                taken_bytes.store(size_bytes - left_bytes, Ordering::Relaxed);
+                if left_bytes == 0 {
+                    return Ok(None);
+                }
+                let length = left_bytes.min(PIECE_BYTES);
+                let (piece, file) = blocking(move || {
+                    let mut piece = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+                    // Not where the file stands: what was opened may be one file, opened several times.
+                    let at = size_bytes - left_bytes;
+                    file.read_exact_at(&mut piece, at).map(|()| (piece, file))
+                })
+                .await
+                .map_err(Unreadable)?;
+                Ok(Some((Bytes::from(piece), (file, left_bytes - length))))
             }
-            let length = left_bytes.min(PIECE_BYTES);
-            let (piece, file) = blocking(move || {
-                let mut piece = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-                file.read_exact(&mut piece).map(|()| (piece, file))
-            })
-            .await
-            .map_err(Unreadable)?;
-            Ok(Some((Bytes::from(piece), (file, left_bytes - length))))
-        }
-    })
+        },
+    )
 }

@@ -43,8 +43,21 @@ pub(super) async fn named(
     }
 }
 
+/// Fetches what `reference` names now, without asking mirrors.
+pub(crate) async fn at_origin(
+    client: &Client,
+    reference: &Reference,
+) -> Result<Document, ResolveErrorKind> {
+    let wanted = match reference.digest() {
+        Some(digest) => Wanted::Manifest(digest),
+        None => Wanted::Tag(reference.tag().unwrap_or("latest")),
+    };
+    let (bytes, declared) = wanted.fetch_from_origin(client, reference).await?;
+    parse(bytes, declared.as_ref())
+}
+
 /// Fetches the member `entry` of an index that `source` led to.
-pub(super) async fn described(
+pub(crate) async fn described(
     client: &Client,
     source: &ImageSource,
     entry: &Descriptor,
@@ -158,6 +171,15 @@ impl Wanted<'_> {
                 Err(error) => tracing::debug!(mirror = mirror.host(), %error, "mirror passed over"),
             }
         }
+        self.fetch_from_origin(client, reference).await
+    }
+
+    async fn fetch_from_origin(
+        self,
+        client: &Client,
+        reference: &Reference,
+    ) -> Result<Fetched, ResolveErrorKind> {
+        let connections = client.connections();
         let mut backoff = Backoff::new(connections.patience);
         loop {
             let tried = match Endpoint::origin(connections, reference).await {
@@ -217,14 +239,14 @@ impl Wanted<'_> {
     }
 }
 
-fn media_type(response: &Response) -> Option<MediaType> {
+pub(crate) fn media_type(response: &Response) -> Option<MediaType> {
     let text = response.header(CONTENT_TYPE.as_str())?;
     let text = text.split_once(';').map_or(text, |(text, _)| text).trim();
     let Ok(media_type) = text.parse();
     Some(media_type)
 }
 
-fn kind_of(error: RequestError) -> ResolveErrorKind {
+pub(crate) fn kind_of(error: RequestError) -> ResolveErrorKind {
     if error.is_not_found() {
         ResolveErrorKind::NotFound
     } else if error.is_denied() {

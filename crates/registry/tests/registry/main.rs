@@ -4,6 +4,7 @@
 
 mod auth;
 mod blobs;
+mod copies;
 mod documents;
 mod downloads;
 mod images;
@@ -16,6 +17,7 @@ mod redirects;
 mod registry_process;
 mod retries;
 mod server;
+mod tags;
 mod tls;
 
 use std::collections::BTreeMap;
