@@ -41,7 +41,7 @@ use crate::{interrupt, setup};
 pub(crate) use args::BuildArgs;
 use bases::Evaluation;
 use checks::Checks;
-use contexts::{Contexts, Found};
+use contexts::{Contexts, Elsewhere, Found};
 use options::{Options, Shown};
 use remote::Fetcher;
 
@@ -54,7 +54,7 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Failure> {
     let options = Options::read(args, environment)?;
     if let Some(call) = options.call {
-        return call::run(call, &options, environment, paint);
+        return call::run(call, &options, global, environment, paint);
     }
     options.check()?;
     outcome::clear(&options)?;
@@ -72,15 +72,7 @@ pub(crate) fn run(
     let readable = match found {
         Found::Here(readable) => readable,
         Found::Elsewhere(elsewhere) => {
-            // With a client of its own: connections do not outlive the runtime they are made in.
-            let remotes = remotes(&store, setup::client(environment)?, &options, environment);
-            let fetcher = Fetcher {
-                options: &options,
-                store: &store,
-                remotes: &remotes,
-                progress: &progress,
-            };
-            let fetched = interrupt::run(fetcher.main(elsewhere));
+            let fetched = fetch(elsewhere, &options, &store, environment, &progress);
             let readable = fetched.and_then(Readable::parse);
             readable.inspect_err(|_| drop(progress.end()))?
         }
@@ -117,6 +109,25 @@ fn progress(shown: Shown) -> Result<Progress, Failure> {
         Shown::Quiet | Shown::Nothing => Progress::quiet(),
     };
     progress.map_err(|error| Failure::of_system("starting threads", error))
+}
+
+/// Brings a main context here that is elsewhere.
+fn fetch(
+    elsewhere: Elsewhere,
+    options: &Options,
+    store: &Store,
+    environment: &Environment,
+    progress: &Progress,
+) -> Result<Contexts, Failure> {
+    // With a client of its own: connections do not outlive the runtime they are made in.
+    let remotes = remotes(store, setup::client(environment)?, options, environment);
+    let fetcher = Fetcher {
+        options,
+        store,
+        remotes: &remotes,
+        progress,
+    };
+    interrupt::run(fetcher.main(elsewhere))
 }
 
 /// Shows what has been read before the display could start.

@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("g04_checkout_modes", g04_checkout_modes),
     ("g06_password_is_not_redirected", g06_password),
     ("git_context", git_context),
+    ("calls_on_contexts_elsewhere", calls_elsewhere),
     ("p10_u15_links_out_of_a_repository", p10_u15_links_out),
     ("http_contexts", http_contexts),
     ("c13_archive_on_stdin", c13_archive_on_stdin),
@@ -396,6 +397,62 @@ fn git_context(suite: &Suite) -> anyhow::Result<()> {
         &[&format!("{url}#:none")],
         "subdirectory `none`",
     )
+}
+
+/// `--check` and `--call` of a repository, an archive that is downloaded, and one on standard input.
+fn calls_elsewhere(suite: &Suite) -> anyhow::Result<()> {
+    const DOCKERFILE: &str = "# what it makes\nFROM scratch AS Made\nARG version=1\n";
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let directory = workspace.path().join("git");
+    fs::create_dir(&directory)?;
+    let server = Repositories::start(&directory)?;
+    let script = format!("cat > Dockerfile <<'E'\n{DOCKERFILE}E\ngit add -A; git commit -qm one");
+    server.make("r.git", &script)?;
+    let git = server.url("r.git");
+    let file = workspace.write("archived/Dockerfile", DOCKERFILE)?;
+    let tar = workspace.path().join("context.tar");
+    let archived = file.parent().context("a file has a directory")?;
+    peer::run(
+        Command::new("tar")
+            .arg("-cf")
+            .arg(&tar)
+            .arg("-C")
+            .arg(archived)
+            .arg("."),
+    )?;
+    let files = Files::start([("/c.tar", Answer::File(fs::read(&tar)?))])?;
+    let url = files.url("/c.tar");
+    for (call, expected, code) in [
+        ("check", "Stage name 'Made' should be lowercase", 1),
+        ("outline", "version", 0),
+        ("targets", "made (default)", 0),
+    ] {
+        for context in [git.as_str(), &url, "-"] {
+            let call = format!("--call={call}");
+            let mut look = workspace.rbuild(&[&call, context])?;
+            if context == "-" {
+                look = look.input(File::open(&tar)?);
+            }
+            let finished = look.run()?;
+            ensure!(
+                finished.stdout.contains(expected) && finished.code() == Some(code),
+                "{call} {context}: {}{}",
+                finished.stdout,
+                finished.stderr
+            );
+        }
+    }
+    // What cannot be fetched is told as in a build.
+    let finished = workspace
+        .rbuild(&["--check", &format!("{git}#none")])?
+        .run()?;
+    ensure!(finished.code() == Some(1) && finished.stdout.is_empty());
+    ensure!(
+        finished.stderr.contains("does not contain ref none"),
+        "{}",
+        finished.stderr
+    );
+    Ok(())
 }
 
 fn p10_u15_links_out(suite: &Suite) -> anyhow::Result<()> {

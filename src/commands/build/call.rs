@@ -1,21 +1,25 @@
 //! `--call`: what can be said of a Dockerfile without building it (`dockerfile.md` §17).
 //!
-//! Nothing here enters a namespace, opens the store or executes a step. Base images are looked up,
-//! as their configs decide what a Dockerfile means.
+//! Nothing here executes a step. Base images are looked up, as their configs decide what a Dockerfile
+//! means. Only a context that has to be fetched needs the store, and the namespaces that its files
+//! are unpacked in.
 
 mod check;
 mod json;
 mod outline;
 mod targets;
 
+use std::cell::OnceCell;
 use std::process::ExitCode;
 
 use super::checks::Checks;
-use super::contexts::Contexts;
-use super::options::Options;
+use super::contexts::{Contexts, Found};
+use super::options::{Options, Shown};
+use crate::args::GlobalArgs;
 use crate::args::values::ValueError;
 use crate::environment::Environment;
 use crate::ui;
+use crate::ui::progress::Progress;
 use crate::ui::report::Paint;
 use crate::ui::report::{Class, Failure};
 use crate::{interrupt, setup};
@@ -108,15 +112,20 @@ impl Call {
 pub(super) fn run(
     call: Call,
     options: &Options,
+    global: &GlobalArgs,
     environment: &Environment,
     paint: Paint,
 ) -> Result<ExitCode, Failure> {
-    let contexts = Contexts::read(options)?;
-    let told = match call.subject {
-        Subject::Check => check::run(options, &contexts, environment)?,
-        Subject::Outline => outline::run(options, &contexts, environment)?,
-        Subject::Targets => targets::run(options, &contexts)?,
-    };
+    let display = Display::of(options);
+    let told =
+        contexts(options, global, environment, &display).and_then(|contexts| match call.subject {
+            Subject::Check => check::run(options, &contexts, environment, &display),
+            Subject::Outline => outline::run(options, &contexts, environment, &display),
+            Subject::Targets => targets::run(options, &contexts),
+        });
+    // Before anything else is said.
+    display.end();
+    let told = told?;
     ui::print(&match call.format {
         Format::Text => told.text,
         Format::Json => told.json,
@@ -128,6 +137,54 @@ pub(super) fn run(
         (true, _) | (false, Status::Ignored) => ExitCode::SUCCESS,
         (false, Status::Told) => ExitCode::from(Class::Failed.code()),
     })
+}
+
+/// Finds the contexts; what is elsewhere is fetched.
+fn contexts(
+    options: &Options,
+    global: &GlobalArgs,
+    environment: &Environment,
+    display: &Display,
+) -> Result<Contexts, Failure> {
+    match Contexts::find(options)? {
+        Found::Here(contexts) => Ok(contexts),
+        Found::Elsewhere(elsewhere) => {
+            let root = setup::store_root(global, environment)?;
+            // Threads come after it, those of the display, too.
+            setup::enter_namespaces()?;
+            let store = setup::open_store(&root)?;
+            super::fetch(elsewhere, options, &store, environment, display.progress()?)
+        }
+    }
+}
+
+/// The display of progress, which begins when there is some.
+struct Display {
+    shown: Shown,
+    begun: OnceCell<Progress>,
+}
+
+impl Display {
+    fn of(options: &Options) -> Self {
+        Self {
+            shown: options.shown,
+            begun: OnceCell::new(),
+        }
+    }
+
+    fn progress(&self) -> Result<&Progress, Failure> {
+        if let Some(begun) = self.begun.get() {
+            return Ok(begun);
+        }
+        let progress = super::progress(self.shown)?;
+        Ok(self.begun.get_or_init(|| progress))
+    }
+
+    fn end(&self) {
+        if let Some(progress) = self.begun.get() {
+            progress.end();
+        }
+    }
 }
 
 /// What there is to tell.

@@ -72,8 +72,6 @@ enum ContextError {
     NotDirectory { path: PathBuf },
     #[error("unable to prepare context: {source}")]
     Git { source: GitUrlError },
-    #[error("unable to prepare context: nothing is fetched for a look at a Dockerfile")]
-    NotHere,
     #[error("can't use stdin for both build context and dockerfile")]
     StdinTwice,
     #[error("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")]
@@ -100,7 +98,6 @@ impl ContextError {
                 let command = args::command_like(path.to_str()?)?;
                 return Some(format!("did you mean the command `{command}`?"));
             }
-            Self::NotHere => "fetch it, and give the directory",
             Self::Terminal => "redirect it: rbuild - < Dockerfile",
             Self::Ambiguous => "drop -f, or give a directory in place of `-`",
             Self::StdinTwice => "give a directory in place of one of the two `-`",
@@ -129,7 +126,6 @@ impl ContextError {
             Self::NotFound { .. }
             | Self::NotDirectory { .. }
             | Self::Git { .. }
-            | Self::NotHere
             | Self::StdinTwice
             | Self::Ambiguous
             | Self::Terminal => false,
@@ -148,14 +144,6 @@ impl ContextError {
 }
 
 impl Contexts {
-    /// Reads the Dockerfile and the ignore files of a context that is here.
-    pub(super) fn read(options: &Options) -> Result<Self, Failure> {
-        match Self::find(options)? {
-            Found::Here(contexts) => Ok(contexts),
-            Found::Elsewhere(_) => Err(ContextError::NotHere.into_failure()),
-        }
-    }
-
     /// Finds the main context; reads the Dockerfile and the ignore files where they are here.
     pub(super) fn find(options: &Options) -> Result<Found<Self>, Failure> {
         Self::try_find(options).map_err(ContextError::into_failure)

@@ -6,7 +6,7 @@ use graph::Graph;
 
 use super::super::bases::{self, Evaluation, LowerFailure};
 use super::super::options::Options;
-use super::{Checks, Contexts, Environment, Failure, Told, interrupt, json, setup};
+use super::{Checks, Contexts, Display, Environment, Failure, Told, interrupt, json, setup};
 use crate::ui::report::{self, Class};
 
 /// Checks the file: all of it, or what the target needs where one is named.
@@ -14,10 +14,11 @@ pub(super) fn run(
     options: &Options,
     contexts: &Contexts,
     environment: &Environment,
+    display: &Display,
 ) -> Result<Told, Failure> {
     let source = &contexts.dockerfile;
     let (warnings, error) = match super::super::parse(source) {
-        Ok(parsed) => check(options, contexts, &parsed, environment)?,
+        Ok(parsed) => check(options, contexts, &parsed, environment, display)?,
         Err(failure) => (Vec::new(), Some(failure)),
     };
     Ok(Told {
@@ -33,6 +34,7 @@ fn check(
     contexts: &Contexts,
     parsed: &Dockerfile,
     environment: &Environment,
+    display: &Display,
 ) -> Result<(Vec<Warning>, Option<Failure>), Failure> {
     let checks = match Checks::read(options, parsed) {
         Ok(checks) => checks,
@@ -42,7 +44,7 @@ fn check(
         Some(_) => graph::lower,
         None => graph::lower_all_stages,
     };
-    match evaluate(options, contexts, parsed, environment, round)? {
+    match evaluate(options, contexts, parsed, environment, display, round)? {
         Ok(graph) => {
             let warnings = checks.findings(parsed, &graph, contexts.ignored())?;
             let violation = checks.verdict(&warnings).err();
@@ -61,20 +63,20 @@ pub(super) fn evaluate(
     contexts: &Contexts,
     parsed: &Dockerfile,
     environment: &Environment,
+    display: &Display,
     round: bases::Round,
 ) -> Result<Result<Graph, LowerFailure>, Failure> {
     let client = setup::client(environment)?;
-    let progress = super::super::progress(options.shown)?;
-    super::super::tell_of(&contexts.dockerfile, &progress);
+    let progress = display.progress()?;
+    super::super::tell_of(&contexts.dockerfile, progress);
     let evaluation = Evaluation {
         definition: &options.definition,
         parsed,
         source: &contexts.dockerfile,
         client: &client,
-        progress: &progress,
+        progress,
     };
     let evaluated = interrupt::run(async { Ok(bases::lower(&evaluation, round).await) });
-    progress.end();
     match evaluated? {
         Err(refused) if refused.failure.class != Class::Failed => Err(refused.failure),
         evaluated => Ok(evaluated),

@@ -7,7 +7,7 @@ use graph::Graph;
 use graph::op::{MountKind, Op};
 
 use super::super::options::Options;
-use super::{Contexts, Environment, Failure, Told, check, json};
+use super::{Contexts, Display, Environment, Failure, Told, check, json};
 use crate::ui::report;
 
 /// What the target takes.
@@ -39,10 +39,18 @@ pub(super) fn run(
     options: &Options,
     contexts: &Contexts,
     environment: &Environment,
+    display: &Display,
 ) -> Result<Told, Failure> {
     let source = &contexts.dockerfile;
     let parsed = super::super::parse(source)?;
-    let evaluated = check::evaluate(options, contexts, &parsed, environment, graph::lower)?;
+    let evaluated = check::evaluate(
+        options,
+        contexts,
+        &parsed,
+        environment,
+        display,
+        graph::lower,
+    )?;
     let graph = evaluated.map_err(|refused| refused.failure)?;
     let outline = Outline::of(options, &parsed, &graph);
     Ok(Told {

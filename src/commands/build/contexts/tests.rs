@@ -16,8 +16,11 @@ fn read(directory: &Path, words: &str) -> Result<Contexts, String> {
         panic!("no build");
     };
     let options = Options::read(*args, &Environment::default()).unwrap();
-    let contexts = Contexts::read(&options).map_err(|failure| failure.render(Paint::Plain));
-    contexts.map_err(|text| text.replace(&directory.display().to_string(), "@"))
+    match Contexts::find(&options).map_err(|failure| failure.render(Paint::Plain)) {
+        Ok(Found::Here(contexts)) => Ok(contexts),
+        Ok(Found::Elsewhere(elsewhere)) => panic!("{elsewhere:?}"),
+        Err(text) => Err(text.replace(&directory.display().to_string(), "@")),
+    }
 }
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
