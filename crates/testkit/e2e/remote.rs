@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("calls_on_contexts_elsewhere", calls_elsewhere),
     ("p10_u15_links_out_of_a_repository", p10_u15_links_out),
     ("http_contexts", http_contexts),
+    ("dockerfile_elsewhere", dockerfile_elsewhere),
     ("c13_archive_on_stdin", c13_archive_on_stdin),
     ("u16_hostile_archive_over_http", u16_hostile_archive),
     ("c45_named_contexts_that_are_fetched", c45_named_contexts),
@@ -548,6 +549,39 @@ fn c13_archive_on_stdin(suite: &Suite) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// `-f URL` for each kind of context, and `-f /path` for one that is elsewhere.
+fn dockerfile_elsewhere(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    workspace.write("context/f", "here")?;
+    workspace.write("context/Dockerfile", "FROM scratch\nCOPY ignored /\n")?;
+    workspace.write("context/.dockerignore", "secret\n")?;
+    workspace.write("context/secret", "")?;
+    let mine = workspace.write("mine/x.Dockerfile", "FROM scratch\nCOPY f /of-mine\n")?;
+    let server = Files::start([
+        (
+            "/x.Dockerfile",
+            Answer::File(b"FROM scratch\nCOPY . /\n".to_vec()),
+        ),
+        (
+            "/bad.Dockerfile",
+            Answer::File(b"FROM scratch\nCOPYY f /\n".to_vec()),
+        ),
+        ("/c.tar", Answer::File(archive(&workspace, &[])?)),
+    ])?;
+    let url = server.url("/x.Dockerfile");
+    let (tree, _) = built(&workspace, &["-f", &url, "context"])?;
+    ensure!(text(&tree, "/f")? == "here");
+    ensure!(tree.get("/secret").is_none());
+    let context = server.url("/c.tar");
+    let (tree, _) = built(&workspace, &["-f", &url, &context])?;
+    ensure!(text(&tree, "/f")? == "in the archive");
+    let (tree, _) = built(&workspace, &["-f", &mine.display().to_string(), &context])?;
+    ensure!(text(&tree, "/of-mine")? == "in the archive");
+    let bad = server.url("/bad.Dockerfile");
+    refused(&workspace, &["-f", &bad, "context"], "bad.Dockerfile:2")?;
+    refused(&workspace, &["-f", &server.url("/none"), "context"], "404")
 }
 
 fn u16_hostile_archive(suite: &Suite) -> anyhow::Result<()> {

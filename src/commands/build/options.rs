@@ -185,6 +185,12 @@ impl Options {
         })
     }
 
+    /// Where the Dockerfile is to be downloaded from.
+    pub(super) fn dockerfile_url(&self) -> Option<&str> {
+        let file = self.file.as_deref()?.to_str()?;
+        values::is_url(file).then_some(file)
+    }
+
     /// What the step that delivers is called.
     pub(super) fn export_name(&self) -> &'static str {
         match self.delivery.outputs.as_slice() {

@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use dockerfile::Source;
 use graph::git::GitSource;
 use graph::ignore::Patterns;
 use graph::op::ContextName;
@@ -78,8 +79,12 @@ impl FetchError {
 impl Fetcher<'_> {
     /// Brings the main context here, and reads its Dockerfile.
     pub(super) async fn main(&self, elsewhere: Elsewhere) -> Result<Contexts, Failure> {
-        match elsewhere {
-            Elsewhere::Git(mut source) => {
+        let dockerfile = match self.options.dockerfile_url() {
+            Some(url) => Some(self.dockerfile(url).await?),
+            None => None,
+        };
+        match (elsewhere, dockerfile) {
+            (Elsewhere::Git(mut source), dockerfile) => {
                 let arguments = &self.options.definition.build_args;
                 let keep = arguments
                     .get(KEEP_GIT_DIR)
@@ -87,23 +92,39 @@ impl Fetcher<'_> {
                 source.keep_git_dir = Some(source.keep_git_dir.unwrap_or(keep));
                 let name = format!("[internal] load git source {source}");
                 let scratch = self.told(&name, self.repository(&source)).await?;
-                Contexts::of_scratch(self.options, scratch, Owners::Root)
+                Contexts::of_scratch(self.options, scratch, Owners::Root, dockerfile)
             }
-            Elsewhere::Url(url) => {
+            (Elsewhere::Url(url), dockerfile) => {
                 let name = "[internal] load remote build context";
                 let (file, scratch) = self.told(name, self.file_or_archive(&url)).await?;
-                match scratch {
-                    Some(scratch) => Contexts::of_scratch(self.options, scratch, Owners::Kept),
-                    None => Contexts::of_dockerfile(self.options, file),
+                match (scratch, dockerfile) {
+                    (Some(scratch), dockerfile) => {
+                        Contexts::of_scratch(self.options, scratch, Owners::Kept, dockerfile)
+                    }
+                    (None, dockerfile) => {
+                        let of_url = || Contexts::read_download("Dockerfile", file);
+                        let dockerfile = dockerfile.map_or_else(of_url, Ok)?;
+                        Contexts::of_dockerfile(self.options, dockerfile)
+                    }
                 }
             }
-            Elsewhere::Archive(start) => {
+            (Elsewhere::Directory(directory), dockerfile) => {
+                Contexts::of_directory(self.options, &directory, dockerfile)
+            }
+            (Elsewhere::Archive(start), dockerfile) => {
                 let archive = io::Cursor::new(start).chain(io::stdin());
                 let unpacked = self.unpack("standard input", archive);
                 let scratch = self.told("[internal] load build context", unpacked).await?;
-                Contexts::of_scratch(self.options, scratch, Owners::Kept)
+                Contexts::of_scratch(self.options, scratch, Owners::Kept, dockerfile)
             }
         }
+    }
+
+    /// Downloads the Dockerfile alone.
+    async fn dockerfile(&self, url: &str) -> Result<Source, Failure> {
+        let name = "[internal] load remote dockerfile";
+        let (download, file) = self.told(name, self.download(url)).await?;
+        Contexts::read_download(&download.name, file)
     }
 
     /// Brings those named contexts here that the graph reads.
