@@ -4,6 +4,7 @@
 //! Options (flags, environment) ─► Contexts (files) ─► parse ─► bases ⇄ lower ─► solve ─► deliver
 //! ```
 
+mod advice;
 pub(crate) mod args;
 mod bases;
 pub(crate) mod call;
@@ -263,7 +264,7 @@ impl Build<'_> {
             instruction: error.span,
             mark: None,
         };
-        let failure = Failure::new(error, error.kind.help());
+        let failure = Failure::new(error, advice::of(&error.kind, error.span, self.parsed));
         failure.of_build().at(Some(&excerpt))
     }
 
