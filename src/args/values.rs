@@ -50,8 +50,6 @@ pub(crate) enum ValueError {
     Call { text: String },
     #[error("attestations are not supported yet; only `false` is")]
     Attestation,
-    #[error("expected seconds since 1970, found `{text}`")]
-    Epoch { text: String },
 }
 
 /// Reads what Docker's boolean flags accept.
@@ -144,13 +142,6 @@ pub(crate) fn attestation(text: &str) -> Result<(), ValueError> {
         Ok(false) => Ok(()),
         Ok(true) | Err(_) => Err(ValueError::Attestation),
     }
-}
-
-/// Reads a `SOURCE_DATE_EPOCH`.
-pub(crate) fn epoch(text: &str) -> Result<i64, ValueError> {
-    text.parse().map_err(|_| ValueError::Epoch {
-        text: text.to_owned(),
-    })
 }
 
 /// The value of one `--build-context`.

@@ -40,7 +40,7 @@ use crate::ui::report::{self, Detail, Excerpt, Failure, Paint};
 use crate::{interrupt, setup};
 
 pub(crate) use args::BuildArgs;
-use bases::Evaluation;
+use bases::{Clock, Evaluation};
 use checks::Checks;
 use contexts::{Contexts, Elsewhere, Found};
 use options::{Options, Shown};
@@ -186,28 +186,41 @@ struct Build<'a> {
 impl Build<'_> {
     /// One line for each part.
     async fn run(&mut self, contexts: &Contexts) -> Result<Option<Delivered>, Failure> {
-        let graph = self.lower(contexts.ignored()).await?;
+        let graph = self.lower(contexts).await?;
         self.checks.verdict(&self.warnings)?;
         let solution = self.solve(contexts, &graph).await?;
         self.deliver(&images(&graph, &solution), &graph).await
     }
 
-    async fn lower(&mut self, ignored: &[String]) -> Result<Graph, Failure> {
+    async fn lower(&mut self, contexts: &Contexts) -> Result<Graph, Failure> {
+        let fetcher = self.fetcher();
         let evaluation = Evaluation {
             definition: &self.options.definition,
             parsed: self.parsed,
             source: self.source,
             client: &self.client,
             progress: self.progress,
+            clock: Clock::Of(&fetcher, contexts),
         };
         let lowered = bases::lower(&evaluation, graph::lower).await;
         let graph = lowered.map_err(|error| {
             self.warnings = self.checks.findings_besides(self.parsed, error.warnings);
             error.failure
         })?;
-        self.warnings = self.checks.findings(self.parsed, &graph, ignored)?;
+        self.warnings = self
+            .checks
+            .findings(self.parsed, &graph, contexts.ignored())?;
         self.note = self.unasked_platform(&graph);
         Ok(graph)
+    }
+
+    fn fetcher(&self) -> Fetcher<'_> {
+        Fetcher {
+            options: self.options,
+            store: &self.store,
+            remotes: &self.remotes,
+            progress: self.progress,
+        }
     }
 
     /// Tells if a base image has chosen the platform, and not the user (§15.4).
@@ -227,12 +240,7 @@ impl Build<'_> {
         // The directory of a build without files has to last as long as the solve.
         let nothing = self.store.scratch();
         let nothing = nothing.map_err(|error| Failure::new(&error, error.help()))?;
-        let fetcher = Fetcher {
-            options: self.options,
-            store: &self.store,
-            remotes: &self.remotes,
-            progress: self.progress,
-        };
+        let fetcher = self.fetcher();
         // So do the directories of contexts that are fetched.
         let fetched = fetcher.named(graph).await?;
         let mut contexts = contexts.directories(nothing.path());

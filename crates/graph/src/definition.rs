@@ -29,8 +29,8 @@ pub struct Definition {
     pub entitlements: BTreeSet<Entitlement>,
     /// `--add-host`, `--shm-size`, `--ulimit`: what every step is given.
     pub provisions: Provisions,
-    /// `SOURCE_DATE_EPOCH` of the command line or environment, in seconds since 1970.
-    pub source_date_epoch: Option<i64>,
+    /// `SOURCE_DATE_EPOCH` of the environment, which counts where `build_args` have none.
+    pub source_date_epoch: Option<String>,
 }
 
 /// For which platforms images are made.

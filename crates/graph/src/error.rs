@@ -250,6 +250,18 @@ pub enum LowerErrorKind {
         /// The value.
         value: String,
     },
+    /// The stage that `SOURCE_DATE_EPOCH` names does not start from nothing.
+    #[error("SOURCE_DATE_EPOCH stage must use FROM scratch")]
+    EpochBase {
+        /// Its name.
+        stage: String,
+    },
+    /// The stage that `SOURCE_DATE_EPOCH` names does more than download one thing.
+    #[error("SOURCE_DATE_EPOCH stage must have exactly one remote ADD, and nothing else but ARG")]
+    EpochStage {
+        /// Its name.
+        stage: String,
+    },
     /// Part of the language that rbuild does not build.
     #[error("{0} is not supported yet")]
     Unsupported(Unsupported),
@@ -279,15 +291,18 @@ pub enum Unsupported {
     /// `RUN --device`
     #[error("RUN --device")]
     Device,
-    /// An epoch that is to be read off a context or stage.
-    #[error("SOURCE_DATE_EPOCH from a context or stage")]
-    EpochOfSource,
 }
 
 impl LowerErrorKind {
     /// Returns the user's next step, where the message alone does not imply it.
     pub fn help(&self) -> Option<String> {
         let help = match self {
+            Self::EpochBase { stage } | Self::EpochStage { stage } => {
+                return Some(format!(
+                    "SOURCE_DATE_EPOCH={stage} reads the time off what the stage downloads; a number \
+                     of seconds, or `context`, are other values"
+                ));
+            }
             Self::Target { .. } => "a target is the name that a FROM … AS gives to its stage",
             Self::BlankBase { .. } | Self::EmptyPlatform { .. } => {
                 "FROM sees only ARGs that stand above the first FROM; give the ARG a default there, or pass it with --build-arg"

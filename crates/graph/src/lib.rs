@@ -36,6 +36,6 @@ pub use dockerfile::{Span, glob, ignore};
 pub use base::{BaseRequest, Bases, ResolvedBase};
 pub use definition::{Definition, NamedContext, TargetPlatforms};
 pub use error::{LowerError, LowerErrorKind};
-pub use lower::{Lowering, lower, lower_all_stages};
+pub use lower::{EpochSource, Lowering, lower, lower_all_stages};
 pub use outline::BuildArg;
 pub use vertex::{Graph, HistoryLine, LayerEffect, TargetImage, Vertex, VertexId};

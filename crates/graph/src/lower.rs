@@ -6,6 +6,7 @@
 
 mod config;
 mod copy;
+mod epoch;
 mod from;
 mod instruction;
 mod mount;
@@ -22,21 +23,27 @@ use oci::Platform;
 
 use crate::base::{BaseRequest, Bases};
 use crate::definition::{Definition, TargetPlatforms};
-use crate::error::{LowerError, LowerErrorKind, PlatformWish, Unsupported};
+use crate::error::{LowerError, PlatformWish};
 use crate::lint::{self, Warnings};
+use crate::lower::epoch::Epoch;
 use crate::lower::instruction::StageLowering;
 use crate::lower::state::StageState;
 use crate::lower::vertices::Vertices;
 use crate::outline::{self, BuildArg};
-use crate::scope::{self, SOURCE_DATE_EPOCH, Variables};
+use crate::scope::{self, Variables};
 use crate::stage::{Reach, Stages};
 use crate::vertex::{Graph, HistoryLine, TargetImage};
+
+pub use crate::lower::epoch::EpochSource;
 
 /// How far a round of lowering came.
 #[derive(Clone, Debug)]
 pub enum Lowering {
     /// These images have to be known first; at least one.
     Missing(BTreeSet<BaseRequest>),
+    /// The time that stands for "now" has to be read off this and [put in its
+    /// place](Definition::set_epoch) first.
+    Epoch(EpochSource),
     /// Everything that has to be done.
     Graph(Graph),
 }
@@ -104,7 +111,7 @@ fn lower_extent(
     let warnings = warnings.into_vec();
     match lowered {
         Ok(Lowering::Graph(graph)) => Ok(Lowering::Graph(Graph { warnings, ..graph })),
-        Ok(Lowering::Missing(missing)) => Ok(Lowering::Missing(missing)),
+        Ok(round @ (Lowering::Missing(_) | Lowering::Epoch(_))) => Ok(round),
         Err(error) => Err(LowerError { warnings, ..error }),
     }
 }
@@ -121,7 +128,10 @@ fn lower_noting(build: &Build<'_>, warnings: &mut Warnings) -> Result<Lowering, 
         return Ok(Lowering::Missing(missing));
     }
     let source_date_epoch = match targets.first() {
-        Some(target) => target.epoch()?,
+        Some(target) => match target.epoch()? {
+            Epoch::Seconds(seconds) => seconds,
+            Epoch::OfSource(source) => return Ok(Lowering::Epoch(source)),
+        },
         None => None,
     };
     let mut vertices = Vertices::default();
@@ -302,42 +312,6 @@ impl<'a> Target<'a> {
             base: base.cloned(),
             history,
         }
-    }
-
-    /// Returns the time that stands for "now" (`dockerfile.md` §19).
-    fn epoch(&self) -> Result<Option<i64>, LowerError> {
-        let given = self.build.args.get(SOURCE_DATE_EPOCH);
-        let value = match given
-            .map(String::as_str)
-            .or(self.globals.get(SOURCE_DATE_EPOCH))
-        {
-            None | Some("") => return Ok(None),
-            Some(value) => value,
-        };
-        if let Ok(seconds) = value.parse() {
-            return Ok(Some(seconds));
-        }
-        let is_source = value == "context"
-            || self.build.definition.contexts.contains_key(value)
-            || self.stages.is_name(value);
-        let kind = if is_source {
-            LowerErrorKind::Unsupported(Unsupported::EpochOfSource)
-        } else {
-            LowerErrorKind::Epoch {
-                value: value.to_owned(),
-            }
-        };
-        let mut declarations = self
-            .build
-            .dockerfile
-            .global_args
-            .iter()
-            .flat_map(|arg| &arg.kind.declarations);
-        let in_file = declarations.find(|declaration| declaration.name.text == SOURCE_DATE_EPOCH);
-        Err(match (given, in_file) {
-            (None, Some(declaration)) => LowerError::at(declaration.span, declaration.span, kind),
-            _ => LowerError::of_option(kind),
-        })
     }
 }
 

@@ -68,9 +68,9 @@ impl Variables {
 /// Returns the build arguments that lowering sees: those of the definition, and its epoch.
 pub(crate) fn build_args(definition: &Definition) -> BTreeMap<String, String> {
     let mut args = definition.build_args.clone();
-    if let Some(seconds) = definition.source_date_epoch {
+    if let Some(value) = &definition.source_date_epoch {
         args.entry(SOURCE_DATE_EPOCH.to_owned())
-            .or_insert_with(|| seconds.to_string());
+            .or_insert_with(|| value.clone());
     }
     args
 }

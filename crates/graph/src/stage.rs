@@ -239,9 +239,9 @@ impl<'a> Stages<'a> {
         })
     }
 
-    /// Returns whether a stage has the name.
-    pub(crate) fn is_name(&self, name: &str) -> bool {
-        self.named(name).is_some()
+    /// Returns the last stage of the name.
+    pub(crate) fn find(&self, name: &str) -> Option<&'a ast::Stage> {
+        Some(self.stages.get(self.named(name)?)?.ast)
     }
 
     fn named(&self, name: &str) -> Option<usize> {

@@ -108,6 +108,7 @@ fn lower(text: &str, definition: &Definition) -> Option<Result<Graph, LowerError
         match graph::lower(definition, &dockerfile, &source, &bases) {
             Ok(Lowering::Graph(graph)) => return Some(Ok(graph)),
             Err(error) => return Some(Err(error)),
+            Ok(Lowering::Epoch(source)) => panic!("no epoch was asked for: {source:?}"),
             Ok(Lowering::Missing(missing)) => {
                 assert!(!missing.is_empty(), "nothing is missing");
                 for request in missing {

@@ -114,6 +114,16 @@ impl Remotes {
         Ok(Arc::clone(commit))
     }
 
+    /// Returns when a commit was made that [`Remotes::commit`] found for `source`, in seconds since
+    /// 1970.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be fetched.
+    pub async fn time(&self, source: &GitSource, commit: &Commit) -> Result<i64, RemoteError> {
+        Ok(git::time(&self.store, &self.access, source, commit).await?)
+    }
+
     /// Fetches the tree of a commit that [`Remotes::commit`] found for `source`.
     ///
     /// # Errors

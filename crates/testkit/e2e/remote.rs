@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("calls_on_contexts_elsewhere", calls_elsewhere),
     ("p10_u15_links_out_of_a_repository", p10_u15_links_out),
     ("http_contexts", http_contexts),
+    ("epoch_of_sources", epoch_of_sources),
     ("dockerfile_elsewhere", dockerfile_elsewhere),
     ("c13_archive_on_stdin", c13_archive_on_stdin),
     ("u16_hostile_archive_over_http", u16_hostile_archive),
@@ -582,6 +583,60 @@ fn dockerfile_elsewhere(suite: &Suite) -> anyhow::Result<()> {
     let bad = server.url("/bad.Dockerfile");
     refused(&workspace, &["-f", &bad, "context"], "bad.Dockerfile:2")?;
     refused(&workspace, &["-f", &server.url("/none"), "context"], "404")
+}
+
+/// `SOURCE_DATE_EPOCH` that is read off a context or a stage.
+fn epoch_of_sources(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let directory = workspace.path().join("git");
+    fs::create_dir(&directory)?;
+    let repositories = Repositories::start(&directory)?;
+    let script = "printf 'FROM scratch\\nCOPY . /\\n' > Dockerfile; git add -A; git commit -qm one";
+    repositories.make("r.git", script)?;
+    let git = repositories.url("r.git");
+    let tar = archive(&workspace, &["--mtime=@1234567890"])?;
+    let stdin = workspace.write("stdin.tar", &tar)?;
+    let server = Files::start([("/c.tar", Answer::File(tar))])?;
+    let url = server.url("/c.tar");
+    workspace.write("context/f", "")?;
+    workspace.write(
+        "context/Dockerfile",
+        format!("FROM scratch AS dated\nADD {url} /\nFROM scratch\nCOPY f /\n"),
+    )?;
+    let (named, file) = (format!("n={git}"), format!("n={url}"));
+    let (commit, served, packed) = ("2001-01-01", "2020-01-01", "2009-02-13");
+    for (value, words, expected) in [
+        ("context", vec![git.as_str()], Some(commit)),
+        ("context", vec![&url], Some(served)),
+        ("context", vec!["-"], Some(packed)),
+        (
+            "n",
+            vec!["--build-context", &named, "context"],
+            Some(commit),
+        ),
+        ("n", vec!["--build-context", &file, "context"], Some(served)),
+        ("dated", vec!["context"], Some(served)),
+        ("context", vec!["--no-cache", "context"], None),
+    ] {
+        let archive = workspace.path().join("image.tar");
+        let build = workspace.rbuild(&["-o", &format!("type=oci,dest={}", archive.display())])?;
+        let build = build.args(&words).env("SOURCE_DATE_EPOCH", value);
+        build.input(File::open(&stdin)?).succeed()?;
+        let image = Pulled::from_archive(&archive)?.images.remove(0);
+        let created = image.config["created"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let is_expected = match expected {
+            Some(date) => created.starts_with(date),
+            None => ![commit, served, packed]
+                .iter()
+                .any(|date| created.starts_with(date)),
+        };
+        ensure!(is_expected, "{value} {words:?}: {created}");
+    }
+    let words = ["--build-arg", "SOURCE_DATE_EPOCH=soon", "context"];
+    refused(&workspace, &words, "invalid SOURCE_DATE_EPOCH: soon")
 }
 
 fn u16_hostile_archive(suite: &Suite) -> anyhow::Result<()> {

@@ -7,13 +7,14 @@ use solver::SolveErrorKind;
 
 /// Returns the user's next step after `kind` befell the instruction at `span`.
 pub(super) fn of(kind: &SolveErrorKind, span: Span, parsed: &Dockerfile) -> Option<String> {
-    match kind {
-        SolveErrorKind::Step {
-            source: StepError::CommandNotFound { program } | StepError::NoInterpreter { program },
-            ..
-        } => missing_program(program, run_at(parsed, span)),
-        kind => kind.help(),
+    if let SolveErrorKind::Step {
+        source: StepError::CommandNotFound { program } | StepError::NoInterpreter { program },
+        ..
+    } = kind
+    {
+        return missing_program(program, run_at(parsed, span));
     }
+    kind.help()
 }
 
 /// `run` is what is to be run; a trigger of a base image is none of this file.

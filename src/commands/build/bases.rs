@@ -13,6 +13,8 @@ use graph::{
 use oci::{ImageSource, Reference};
 use registry::Client;
 
+use super::contexts::Contexts;
+use super::remote::Fetcher;
 use crate::ui::progress::Progress;
 use crate::ui::report::{Excerpt, Failure};
 
@@ -33,6 +35,16 @@ pub(super) struct Evaluation<'a> {
     pub(super) source: &'a Arc<Source>,
     pub(super) client: &'a Client,
     pub(super) progress: &'a Progress,
+    pub(super) clock: Clock<'a>,
+}
+
+/// Who reads a time off a source, for `SOURCE_DATE_EPOCH`.
+#[derive(Clone, Copy)]
+pub(super) enum Clock<'a> {
+    /// Nobody: it does not matter.
+    Stopped,
+    /// What fetches sources.
+    Of(&'a Fetcher<'a>, &'a Contexts),
 }
 
 /// Lowers the Dockerfile, finding base images until none is missing.
@@ -44,12 +56,24 @@ pub(super) async fn lower(
         definition,
         parsed,
         source,
+        clock,
         ..
     } = evaluation;
+    let mut definition = (*definition).clone();
     let mut bases = Bases::new();
     loop {
-        match round(definition, parsed, source, &bases) {
+        match round(&definition, parsed, source, &bases) {
             Ok(Lowering::Graph(graph)) => return Ok(graph),
+            Ok(Lowering::Epoch(of)) => {
+                let time = match clock {
+                    Clock::Stopped => Ok(None),
+                    Clock::Of(fetcher, contexts) => fetcher.time_of(&of, contexts).await,
+                };
+                definition.set_epoch(time.map_err(|failure| LowerFailure {
+                    failure,
+                    warnings: Vec::new(),
+                })?);
+            }
             Ok(Lowering::Missing(requests)) => {
                 let resolve = requests
                     .into_iter()
@@ -80,6 +104,7 @@ async fn resolve(
         source,
         client,
         progress,
+        clock: _,
     } = evaluation;
     let step = progress.start(step_name(definition, &request));
     let resolved = client.resolve(&request.source, &request.platform);

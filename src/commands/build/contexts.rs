@@ -15,6 +15,7 @@ use dockerfile::{Source, ignore};
 use graph::NamedContext;
 use graph::git::{GitSource, GitUrlError};
 use graph::op::ContextName;
+use solver::remote::Commit;
 use solver::{LocalContext, Owners};
 use store::Scratch;
 
@@ -34,9 +35,24 @@ pub(super) struct Contexts {
     ignore_file: IgnoreFile,
     /// Who owns copies of its files.
     owners: Owners,
+    /// What can be said of its time.
+    pub(super) time: ContextTime,
     /// Keeps the directory where it was fetched or unpacked.
     _scratch: Option<Scratch>,
     named: BTreeMap<ContextName, LocalContext>,
+}
+
+/// What the time of a context is to be read off.
+#[derive(Debug)]
+pub(super) enum ContextTime {
+    /// It has none: it is a directory of this machine, or there are no files.
+    None,
+    /// That of a commit.
+    Commit(GitSource, Arc<Commit>),
+    /// What the server says, in seconds since 1970.
+    Server(i64),
+    /// That of the latest file.
+    Latest,
 }
 
 /// Where the main context is.
@@ -153,6 +169,7 @@ impl Contexts {
         options: &Options,
         scratch: Scratch,
         owners: Owners,
+        time: ContextTime,
         dockerfile: Option<Source>,
     ) -> Result<Self, Failure> {
         let read = || {
@@ -167,6 +184,7 @@ impl Contexts {
             directory: Some(scratch.path().to_owned()),
             ignore_file,
             owners,
+            time,
             _scratch: Some(scratch),
             named,
         })
@@ -183,8 +201,14 @@ impl Contexts {
     }
 
     /// Takes a Dockerfile that was downloaded for a build that has no other file.
-    pub(super) fn of_dockerfile(options: &Options, dockerfile: Source) -> Result<Self, Failure> {
-        Self::without_files(options, dockerfile).map_err(ContextError::into_failure)
+    pub(super) fn of_dockerfile(
+        options: &Options,
+        time: ContextTime,
+        dockerfile: Source,
+    ) -> Result<Self, Failure> {
+        let contexts = Self::without_files(options, dockerfile);
+        let contexts = contexts.map_err(ContextError::into_failure)?;
+        Ok(Self { time, ..contexts })
     }
 
     /// Reads a Dockerfile that was downloaded.
@@ -203,6 +227,7 @@ impl Contexts {
             directory: None,
             ignore_file: IgnoreFile::parse("", b"")?,
             owners: Owners::Root,
+            time: ContextTime::None,
             _scratch: None,
             named: named(options)?,
         })
@@ -261,9 +286,15 @@ impl Contexts {
             directory: Some(directory.to_owned()),
             ignore_file,
             owners: Owners::Root,
+            time: ContextTime::None,
             _scratch: None,
             named: named(options)?,
         })
+    }
+
+    /// Returns the directory of the main context; `None` offers no files.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
     }
 
     /// Returns the patterns of what is kept out of the main context.

@@ -77,8 +77,6 @@ enum OptionError {
     },
     #[error(transparent)]
     Secret(#[from] SecretError),
-    #[error("SOURCE_DATE_EPOCH: {source}")]
-    Epoch { source: values::ValueError },
     #[error("build context {name}: {} is not a directory", path.display())]
     ContextDirectory { name: String, path: PathBuf },
     #[error("SOURCE_DATE_EPOCH {seconds} is not a time that can be written")]
@@ -96,7 +94,6 @@ impl OptionError {
             Self::Secret(error) => error.help(),
             Self::QuietAndProgress { .. }
             | Self::DefaultPlatform { .. }
-            | Self::Epoch { .. }
             | Self::ContextDirectory { .. }
             | Self::Time { .. } => None,
         }
@@ -268,7 +265,6 @@ fn definition(args: BuildArgs, environment: &Environment) -> Result<Definition, 
             arg.value.clone().or_else(from_environment)?,
         ))
     };
-    let epoch = environment.source_date_epoch.as_deref();
     Ok(Definition {
         platforms: platforms(args.platforms, environment)?,
         build_platform: Platform::native().normalized(),
@@ -287,10 +283,7 @@ fn definition(args: BuildArgs, environment: &Environment) -> Result<Definition, 
         network: args.network,
         entitlements: steps::entitlements(args.entitlements, args.network),
         provisions: args.steps.provisions(),
-        source_date_epoch: epoch
-            .map(values::epoch)
-            .transpose()
-            .map_err(|source| OptionError::Epoch { source })?,
+        source_date_epoch: environment.source_date_epoch.clone(),
     })
 }
 

@@ -10,12 +10,17 @@ use graph::op::{
     Provisions, RunOp, SecurityMode, Tree, Unpack,
 };
 use graph::{
-    Bases, Definition, Graph, LayerEffect, LowerError, Lowering, TargetImage, Vertex, VertexId,
+    Bases, Definition, EpochSource, Graph, LayerEffect, LowerError, Lowering, TargetImage, Vertex,
+    VertexId,
 };
 
 use crate::images::{Registry, resolve};
 
+/// The time of every source of a case.
+const EPOCH: i64 = 1_234_567_890;
+
 pub(crate) fn case(text: &[u8], definition: &Definition, registry: &Registry) -> String {
+    let mut definition = definition.clone();
     let source = Source::new("Dockerfile", text);
     let mut out = String::new();
     let dockerfile = match dockerfile::parse(&source) {
@@ -29,10 +34,22 @@ pub(crate) fn case(text: &[u8], definition: &Definition, registry: &Registry) ->
     };
     let mut bases = Bases::new();
     loop {
-        match graph::lower(definition, &dockerfile, &source, &bases) {
+        match graph::lower(&definition, &dockerfile, &source, &bases) {
             Ok(Lowering::Graph(graph)) => {
                 show(&mut out, &source, &graph);
                 return out;
+            }
+            Ok(Lowering::Epoch(source)) => {
+                let what = match source {
+                    EpochSource::MainContext => "the main context".to_owned(),
+                    EpochSource::Git(source) => source.to_string(),
+                    EpochSource::Url { url, checksum } => {
+                        format!("{url} {}", checksum.unwrap_or_default())
+                    }
+                    EpochSource::Timeless => "nothing".to_owned(),
+                };
+                writeln!(out, "read the time off {}", what.trim_end()).unwrap();
+                definition.set_epoch(Some(EPOCH));
             }
             Ok(Lowering::Missing(missing)) => {
                 assert!(!missing.is_empty());

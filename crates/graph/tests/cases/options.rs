@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use graph::git::GitSource;
 use graph::op::{Entitlement, NetworkMode};
 use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::{ImageSource, LayoutImage};
@@ -52,7 +53,7 @@ pub(crate) fn read(text: &str) -> Definition {
                 let named = every.into_iter().filter(|it| it.to_string() == value);
                 definition.entitlements.extend(named);
             }
-            "--epoch" => definition.source_date_epoch = Some(value.parse().unwrap()),
+            "--epoch" => definition.source_date_epoch = Some(value.to_owned()),
             other => panic!("unknown option {other}"),
         }
     }
@@ -69,6 +70,8 @@ fn context(value: &str) -> NamedContext {
             directory: PathBuf::from(directory),
             image: LayoutImage::Tag("latest".to_owned()),
         }),
+        Some(("git", _)) => NamedContext::Git(GitSource::parse(value).unwrap()),
+        Some(("http", _)) => NamedContext::Download(value.to_owned()),
         _ => NamedContext::Directory(PathBuf::from(value)),
     }
 }

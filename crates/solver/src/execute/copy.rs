@@ -603,7 +603,7 @@ fn place_download(
         content: &mut file,
         mode: 0o600,
         modified: Some(Time {
-            seconds: download.modified,
+            seconds: download.modified.unwrap_or(0),
             nanoseconds: 0,
         }),
     };

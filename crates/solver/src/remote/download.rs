@@ -24,8 +24,8 @@ pub struct Download {
     pub blob: Digest,
     /// Its name: the last segment of the address.
     pub name: String,
-    /// When the server last changed it, in seconds since 1970; 0 if it does not say.
-    pub modified: i64,
+    /// When it was last changed, in seconds since 1970, if the server says so.
+    pub modified: Option<i64>,
 }
 
 /// Why a file was not downloaded.
@@ -88,7 +88,7 @@ impl Record {
         Download {
             blob: self.blob,
             name: download::file_name(url),
-            modified: self.validators.modified().unwrap_or(0),
+            modified: self.validators.modified(),
         }
     }
 }

@@ -230,6 +230,18 @@ pub(super) async fn find(
     }
 }
 
+/// Returns when `commit` was made.
+pub(super) async fn time(
+    store: &Store,
+    access: &GitAccess,
+    source: &GitSource,
+    commit: &Commit,
+) -> Result<i64, GitError> {
+    let remote = &source.remote;
+    let repository = Repository::of(store, access, remote, NamedBy::User, commit).await?;
+    repository.time(&commit.id).await
+}
+
 /// Fetches the tree of `commit` into a scratch directory.
 pub(super) async fn tree(
     store: &Store,

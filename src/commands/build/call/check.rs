@@ -4,7 +4,7 @@ use dockerfile::ast::Dockerfile;
 use dockerfile::lint::Warning;
 use graph::Graph;
 
-use super::super::bases::{self, Evaluation, LowerFailure};
+use super::super::bases::{self, Clock, Evaluation, LowerFailure};
 use super::super::options::Options;
 use super::{Checks, Contexts, Display, Environment, Failure, Told, interrupt, json, setup};
 use crate::ui::report::{self, Class};
@@ -75,6 +75,7 @@ pub(super) fn evaluate(
         source: &contexts.dockerfile,
         client: &client,
         progress,
+        clock: Clock::Stopped,
     };
     let evaluated = interrupt::run(async { Ok(bases::lower(&evaluation, round).await) });
     match evaluated? {

@@ -35,12 +35,7 @@ impl Wanted {
     ) -> Result<Vec<Self>, GitError> {
         let remote = &self.source.remote;
         let id = &self.commit.id;
-        let format = match id.len() {
-            64 => "sha256",
-            _ => "sha1",
-        };
-        let repository = Repository::open(store, access, remote, self.named_by, format).await?;
-        repository.fetch(&self.commit).await?;
+        let repository = Repository::of(store, access, remote, self.named_by, &self.commit).await?;
         repository.unpack(self, root).await?;
         if self.source.keep_git_dir == Some(true) && self.source.subdirectory.is_empty() {
             repository.keep_git_dir(&self.commit, root).await?;

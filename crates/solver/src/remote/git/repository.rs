@@ -64,6 +64,23 @@ impl<'a> Repository<'a> {
         Ok(repository)
     }
 
+    /// Opens it, with `commit` in it.
+    pub(super) async fn of(
+        store: &Store,
+        access: &'a GitAccess,
+        remote: &'a GitRemote,
+        named_by: NamedBy,
+        commit: &Commit,
+    ) -> Result<Self, GitError> {
+        let format = match commit.id.len() {
+            64 => "sha256",
+            _ => "sha1",
+        };
+        let repository = Self::open(store, access, remote, named_by, format).await?;
+        repository.fetch(commit).await?;
+        Ok(repository)
+    }
+
     async fn git(&self, words: &[&str]) -> Result<Vec<u8>, GitError> {
         self.program.run(&self.directory, words).await
     }
@@ -74,7 +91,7 @@ impl<'a> Repository<'a> {
     }
 
     /// Fetches `commit` alone; where the server does not give single commits, more.
-    pub(super) async fn fetch(&self, commit: &Commit) -> Result<(), GitError> {
+    async fn fetch(&self, commit: &Commit) -> Result<(), GitError> {
         if self.contains(&commit.id).await {
             return Ok(());
         }
@@ -169,13 +186,7 @@ impl<'a> Repository<'a> {
         };
         let time = match times {
             CheckoutTimes::Checkout => None,
-            CheckoutTimes::Commit => {
-                let shown = self.git(&["show", "-s", "--format=%ct", id]).await?;
-                Some(format!(
-                    "--mtime=@{}",
-                    String::from_utf8_lossy(&shown).trim()
-                ))
-            }
+            CheckoutTimes::Commit => Some(format!("--mtime=@{}", self.time(id).await?)),
         };
         let mut words = vec!["archive", "--format=tar"];
         words.extend(time.as_deref().filter(|_| !subdirectory.is_empty()));
@@ -196,6 +207,13 @@ impl<'a> Repository<'a> {
                 remote: self.remote.clone(),
                 source,
             })
+    }
+
+    /// Returns when a commit was made; one that does not say was made in 1970.
+    pub(super) async fn time(&self, commit: &str) -> Result<i64, GitError> {
+        let shown = self.git(&["show", "-s", "--format=%ct", commit]).await?;
+        let seconds = String::from_utf8_lossy(&shown).trim().parse();
+        Ok(seconds.unwrap_or(0))
     }
 
     /// Makes `.git` in the tree at `root`: that of a shallow clone.
