@@ -43,6 +43,8 @@ pub(crate) struct Connections {
     pub(crate) patience: Patience,
     clients: Memo<Settings, reqwest::Client>,
     schemes: Memo<String, Scheme>,
+    /// How much can be sent at once, by registry, where that is not everything.
+    upload_limits: Mutex<BTreeMap<String, u64>>,
     guard: Arc<PublicOnly>,
 }
 
@@ -76,6 +78,7 @@ impl Connections {
             patience,
             clients: Memo::default(),
             schemes: Memo::default(),
+            upload_limits: Mutex::default(),
             guard: Arc::new(PublicOnly::default()),
         }
     }
@@ -84,6 +87,21 @@ impl Connections {
     pub(crate) fn mirrors(&self, registry: &str) -> &[Mirror] {
         self.config_of(registry)
             .map_or(&[], |config| &config.mirrors)
+    }
+
+    /// Returns how large a PATCH gets through to `registry`, as far as is known.
+    pub(crate) fn upload_limit(&self, registry: &str) -> u64 {
+        let limits = &self.upload_limits;
+        let limits = limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.get(registry).copied().unwrap_or(u64::MAX)
+    }
+
+    /// Remembers that more than `bytes` do not get through to `registry` at once.
+    pub(crate) fn limit_uploads(&self, registry: &str, bytes: u64) {
+        let limits = &self.upload_limits;
+        let mut limits = limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = limits.entry(registry.to_owned()).or_insert(u64::MAX);
+        *limit = bytes.min(*limit);
     }
 
     fn config_of(&self, host: &str) -> Option<&HostConfig> {
@@ -250,8 +268,8 @@ impl Connections {
         let answered = match &request.body {
             Body::Empty => self.answer_of(builder).await,
             Body::Bytes(bytes) => self.answer_of(builder.body(bytes.clone())).await,
-            Body::File { open, size_bytes } => {
-                upload::send(builder, open.clone(), *size_bytes, &self.patience).await
+            Body::File { open, range } => {
+                upload::send(builder, open.clone(), range.clone(), &self.patience).await
             }
         };
         let inner = answered.map_err(|kind| request.error(url, kind))?;

@@ -1,12 +1,13 @@
 //! Pushing: blobs first, then what refers to them.
 //!
 //! ```text
-//! blob      HEAD ─► there?  POST ?mount ─► taken over?  POST ─► session ─► PUT ─► there
+//! blob      HEAD ─► there?  POST ?mount ─► taken over?  POST ─► session ─► upload ─► there
 //! manifest  HEAD ─► same?   PUT
 //! ```
 //!
-//! The session's address may be on another host, which is asked without our `Authorization`. What
-//! is sent is read from a file each time, so a try that broke is made again from the start.
+//! The session's address may be on another host, which is asked without our `Authorization`.
+
+mod upload;
 
 use std::fs::File;
 use std::io;
@@ -22,6 +23,7 @@ use crate::endpoint::{Endpoint, Scopes};
 use crate::pull::ACCEPTED;
 use crate::request::{Body, OpenFile, Request, RequestError, Target};
 use crate::retry::Backoff;
+use upload::Upload;
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
@@ -160,7 +162,8 @@ impl Client {
     /// Puts `blob` into the repository of `target`, unless it is there.
     ///
     /// It is taken from the repository `mount_from` of the same registry if the registry can do
-    /// that, else sent from the file that `open` opens, which is called again for every try.
+    /// that, else sent from the file that `open` opens, which is called again for every try. An upload
+    /// that broke off goes on where it broke, if the registry can do that.
     ///
     /// # Errors
     ///
@@ -173,22 +176,8 @@ impl Client {
         open: impl Fn() -> io::Result<File> + Send + Sync + 'static,
         mount_from: Option<&str>,
     ) -> Result<Pushed, PushError> {
-        if self.blob_exists(target, blob).await? {
-            return Ok(Pushed::Existed);
-        }
-        let open: OpenFile = Arc::new(open);
-        let mut backoff = Backoff::new(self.connections().patience);
-        loop {
-            let pushed = match self.try_push_blob(target, blob, &open, mount_from).await {
-                Ok(pushed) => pushed,
-                Err(PushErrorKind::Request(error)) => {
-                    self.wait(&mut backoff, target, error).await?;
-                    continue;
-                }
-                Err(kind) => return Err(kind.at(target)),
-            };
-            return Ok(pushed);
-        }
+        let upload = Upload::new(self, target, blob, Arc::new(open), mount_from);
+        upload.run().await.map_err(|kind| kind.at(target))
     }
 
     /// Puts a manifest or an index at the tag of `target`, or at its digest where it has no tag.
@@ -267,48 +256,6 @@ impl Client {
             StatusCode::NOT_FOUND => Ok(false),
             _ => Err(response.into_error().await),
         }
-    }
-
-    async fn try_push_blob(
-        &self,
-        target: &Reference,
-        blob: &Descriptor,
-        open: &OpenFile,
-        mount_from: Option<&str>,
-    ) -> Result<Pushed, PushErrorKind> {
-        let endpoint = Endpoint::origin(self.connections(), target).await?;
-        let scopes = endpoint.push_scope();
-        let mounted = match mount_from {
-            Some(from) => self.mount(&endpoint, blob, from).await?,
-            None => None,
-        };
-        if mounted
-            .as_ref()
-            .is_some_and(|response| response.status() == StatusCode::CREATED)
-        {
-            return Ok(Pushed::Mounted);
-        }
-        // Only now: a blob that the registry takes from elsewhere need not be here.
-        check_file(blob, open).await?;
-        let started = match mounted {
-            // Not mounted, but a session for an upload is open.
-            Some(response) => response,
-            None => self.start_upload(&endpoint, &scopes).await?,
-        };
-        let mut session = self.session(&started)?;
-        let digest = blob.digest.to_string();
-        // What the session's query holds already stays as it is.
-        session.url.query_pairs_mut().append_pair("digest", &digest);
-        let mut request = Request::new("upload blob", Method::PUT, session);
-        let octets = HeaderValue::from_static("application/octet-stream");
-        request.headers.insert(CONTENT_TYPE, octets);
-        request.body = Body::File {
-            open: open.clone(),
-            size_bytes: blob.size,
-        };
-        let response = self.call(&endpoint, &scopes, &request).await?;
-        check_created(response, blob.digest).await?;
-        Ok(Pushed::Uploaded)
     }
 
     /// Asks the registry to take the blob from `from`; `None` if it wants nothing of that.

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +61,11 @@ pub(crate) type OpenFile = Arc<dyn Fn() -> io::Result<File> + Send + Sync>;
 pub(crate) enum Body {
     Empty,
     Bytes(Bytes),
-    File { open: OpenFile, size_bytes: u64 },
+    /// These bytes of a file.
+    File {
+        open: OpenFile,
+        range: Range<u64>,
+    },
 }
 
 impl fmt::Debug for Body {
@@ -380,6 +385,14 @@ impl RequestError {
         matches!(
             self.kind.as_ref(),
             RequestErrorKind::Status { answer, .. } if answer.code.as_deref() == Some("NAME_UNKNOWN")
+        )
+    }
+
+    /// Returns whether the connection broke, for no reason that anybody gave.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(
+            self.kind.as_ref(),
+            RequestErrorKind::Broken { .. } | RequestErrorKind::TooShort
         )
     }
 

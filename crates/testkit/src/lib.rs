@@ -31,6 +31,7 @@ pub mod registry;
 pub mod skip;
 pub mod sources;
 pub mod suite;
+pub mod tokens;
 pub mod tree;
 
 pub use account::Account;

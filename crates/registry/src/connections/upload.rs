@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,19 +36,23 @@ impl fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-/// Sends the first `size_bytes` of a file as the body of a request.
+/// Sends these bytes of a file as the body of a request.
 pub(super) async fn send(
     builder: reqwest::RequestBuilder,
     open: OpenFile,
-    size_bytes: u64,
+    range: Range<u64>,
     patience: &Patience,
 ) -> Result<reqwest::Response, RequestErrorKind> {
     let file = blocking(move || open())
         .await
         .map_err(|source| RequestErrorKind::File { source })?;
-    let taken_bytes = Arc::new(AtomicU64::new(0));
-    let body = reqwest::Body::wrap_stream(pieces(file, size_bytes, taken_bytes.clone()));
-    let answer = builder.header(CONTENT_LENGTH, size_bytes).body(body).send();
+    let length_bytes = range.end - range.start;
+    let taken_bytes = Arc::new(AtomicU64::new(range.start));
+    let body = reqwest::Body::wrap_stream(pieces(file, range, taken_bytes.clone()));
+    let answer = builder
+        .header(CONTENT_LENGTH, length_bytes)
+        .body(body)
+        .send();
     let mut answer = std::pin::pin!(answer);
     let after = patience.upload_timeout;
     let mut before_bytes = 0;
@@ -67,29 +72,26 @@ pub(super) async fn send(
 
 fn pieces(
     file: File,
-    size_bytes: u64,
+    range: Range<u64>,
     taken_bytes: Arc<AtomicU64>,
 ) -> impl Stream<Item = Result<Bytes, Unreadable>> {
-    stream::try_unfold(
-        (file, size_bytes),
-        move |(file, left_bytes): (File, u64)| {
-            let taken_bytes = taken_bytes.clone();
-            async move {
-                taken_bytes.store(size_bytes - left_bytes, Ordering::Relaxed);
-                if left_bytes == 0 {
-                    return Ok(None);
-                }
-                let length = left_bytes.min(PIECE_BYTES);
-                let (piece, file) = blocking(move || {
-                    let mut piece = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-                    // Not where the file stands: what was opened may be one file, opened several times.
-                    let at = size_bytes - left_bytes;
-                    file.read_exact_at(&mut piece, at).map(|()| (piece, file))
-                })
-                .await
-                .map_err(Unreadable)?;
-                Ok(Some((Bytes::from(piece), (file, left_bytes - length))))
+    stream::try_unfold((file, range), move |(file, Range { start, end })| {
+        let taken_bytes = taken_bytes.clone();
+        async move {
+            taken_bytes.store(start, Ordering::Relaxed);
+            if start == end {
+                return Ok(None);
             }
-        },
-    )
+            let length = (end - start).min(PIECE_BYTES);
+            let (piece, file) = blocking(move || {
+                let mut piece = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+                // Not where the file stands: what was opened may be one file, opened several times.
+                file.read_exact_at(&mut piece, start)
+                    .map(|()| (piece, file))
+            })
+            .await
+            .map_err(Unreadable)?;
+            Ok(Some((Bytes::from(piece), (file, start + length..end))))
+        }
+    })
 }

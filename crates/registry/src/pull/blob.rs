@@ -133,7 +133,7 @@ impl Transfer<'_> {
             };
             if self.received_bytes >= reset_at_bytes {
                 reset_at_bytes = self.received_bytes + PROGRESS_BYTES;
-                backoff.reset();
+                backoff.progressed();
             }
             match stop {
                 Stop::Sink => return Ok(String::new()),

@@ -6,9 +6,10 @@ use oci::{Digest, ImageSource, Reference};
 use rbuild_registry::{Client, Passage, PushErrorKind, Pushed};
 
 use crate::images::{self, Layout};
-use crate::registry_process::{Options, Registry};
 use crate::server::{Reply, Server};
+use crate::{Names as _, login, started};
 use crate::{client, client_as};
+use testkit::registry::Options;
 
 const PLATFORMS: &[&str] = &["linux/amd64", "linux/arm64"];
 
@@ -43,10 +44,8 @@ async fn check(client: &Client, layout: &Layout, at: &Reference) {
 
 #[tokio::test]
 async fn an_image_is_copied_within_and_between_registries() {
-    let (Some(one), Some(two)) = (
-        Registry::start(&Options::default()),
-        Registry::start(&Options::default()),
-    ) else {
+    let (Some(one), Some(two)) = (started(&Options::default()), started(&Options::default()))
+    else {
         return;
     };
     let layout = images::layout(PLATFORMS);
@@ -74,7 +73,7 @@ async fn an_image_is_copied_within_and_between_registries() {
 
 #[tokio::test]
 async fn what_is_not_there_is_nothing() {
-    let Some(registry) = Registry::start(&Options::default()) else {
+    let Some(registry) = started(&Options::default()) else {
         return;
     };
     let client = client();
@@ -89,7 +88,7 @@ async fn what_is_not_there_is_nothing() {
 
 #[tokio::test]
 async fn a_manifest_is_deleted_by_its_digest() {
-    let Some(registry) = Registry::start(&Options::default()) else {
+    let Some(registry) = started(&Options::default()) else {
         return;
     };
     let layout = images::layout(PLATFORMS);
@@ -138,17 +137,11 @@ async fn a_copy_that_may_not_be_read_or_written_says_which() {
         login: true,
         ..Options::default()
     };
-    let (Some(open), Some(guarded)) = (
-        Registry::start(&Options::default()),
-        Registry::start(&options),
-    ) else {
+    let (Some(open), Some(guarded)) = (started(&Options::default()), started(&options)) else {
         return;
     };
     let layout = images::layout(PLATFORMS);
-    let known = client_as(
-        &guarded.host,
-        r#"{"username":"user","password":"password"}"#,
-    );
+    let known = client_as(guarded.host(), &login());
     let (from, to) = (guarded.reference("a:1"), open.reference("a:1"));
     copied(&known, &layout.source("t"), &from).await;
     copied(&known, &ImageSource::Registry(from.clone()), &to).await;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod auth;
+mod bad_days;
 mod blobs;
 mod copies;
 mod documents;
@@ -14,7 +15,6 @@ mod private;
 mod pushing;
 mod real;
 mod redirects;
-mod registry_process;
 mod retries;
 mod server;
 mod tags;
@@ -23,9 +23,13 @@ mod tls;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use oci::Reference;
 use rbuild_registry::{
     Client, Credentials, DockerConfigText, HostConfig, Patience, RegistryConfig,
 };
+use testkit::proxy::Proxy;
+use testkit::registry::{Options, PASSWORD, Registry, USER};
+use testkit::skip::{self, Skip};
 
 /// Tests do not wait as long as people do.
 const PATIENCE: Patience = Patience {
@@ -58,13 +62,42 @@ fn credentials(host: &str, entry: &str) -> Credentials {
     Credentials::new(&[config], Vec::new()).unwrap()
 }
 
-/// Says that a test did not run; an error where every test has to.
+/// Starts a registry; `None`, and a word about it, where none is installed.
+fn started(options: &Options) -> Option<Registry> {
+    available(Registry::start_as(options))
+}
+
+/// Returns what a test needs; `None`, and a word about it, where this machine does not have it.
 #[expect(clippy::print_stderr, reason = "that is where a test speaks")]
-fn skipped(reason: &str) {
-    assert_ne!(
-        std::env::var("RBUILD_TEST_STRICT").as_deref(),
-        Ok("1"),
-        "SKIPPED: {reason}"
-    );
-    eprintln!("SKIPPED: {reason}");
+fn available<T>(needed: anyhow::Result<T>) -> Option<T> {
+    match needed {
+        Ok(needed) => Some(needed),
+        Err(error) if error.is::<Skip>() && !skip::is_strict() => {
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+        Err(error) => panic!("{error:#}"),
+    }
+}
+
+/// Names of what is in the registry of a test.
+trait Names {
+    fn reference(&self, rest: &str) -> Reference;
+}
+
+impl Names for Registry {
+    fn reference(&self, rest: &str) -> Reference {
+        format!("{}/{rest}", self.host()).parse().unwrap()
+    }
+}
+
+impl Names for Proxy {
+    fn reference(&self, rest: &str) -> Reference {
+        format!("{}/{rest}", self.host()).parse().unwrap()
+    }
+}
+
+/// The entry of a credential file for the user that the registries of the tests know.
+fn login() -> String {
+    format!(r#"{{"username":"{USER}","password":"{PASSWORD}"}}"#)
 }

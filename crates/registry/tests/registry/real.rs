@@ -7,12 +7,13 @@ use oci::{ImageSource, MediaType};
 use rbuild_registry::{Pushed, ResolveErrorKind};
 
 use crate::images::{self, path, run};
-use crate::registry_process::{Options, Registry};
+use crate::{Names as _, login, started};
 use crate::{client, client_as};
+use testkit::registry::{Options, Registry};
 
 fn seed(layout: &images::Layout, registry: &Registry, name: &str) {
     let from = format!("oci:{}:t", path(layout.directory.path()));
-    let to = format!("docker://{}/{name}", registry.host);
+    let to = format!("docker://{}/{name}", registry.host());
     run(
         "skopeo",
         &["copy", "-q", "--all", "--dest-tls-verify=false", &from, &to],
@@ -21,7 +22,7 @@ fn seed(layout: &images::Layout, registry: &Registry, name: &str) {
 
 #[tokio::test]
 async fn an_image_that_skopeo_pushed_is_pulled() {
-    let Some(registry) = Registry::start(&Options::default()) else {
+    let Some(registry) = started(&Options::default()) else {
         return;
     };
     let layout = images::layout(&["linux/amd64", "linux/arm64"]);
@@ -50,7 +51,7 @@ async fn an_image_that_skopeo_pushed_is_pulled() {
     assert!(
         error.to_string().ends_with(&format!(
             "no match for platform linux/riscv64 in {}/a/b:1; it has linux/amd64, linux/arm64",
-            registry.host
+            registry.host()
         )),
         "{error}"
     );
@@ -58,7 +59,7 @@ async fn an_image_that_skopeo_pushed_is_pulled() {
 
 #[tokio::test]
 async fn what_does_not_exist_is_not_found() {
-    let Some(registry) = Registry::start(&Options::default()) else {
+    let Some(registry) = started(&Options::default()) else {
         return;
     };
     let source = ImageSource::Registry(registry.reference("a/b:1"));
@@ -66,13 +67,13 @@ async fn what_does_not_exist_is_not_found() {
     let error = client().resolve(&source, &wanted).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!("{}/a/b:1: not found", registry.host)
+        format!("{}/a/b:1: not found", registry.host())
     );
 }
 
 #[tokio::test]
 async fn an_image_that_we_push_is_pulled_by_skopeo() {
-    let Some(registry) = Registry::start(&Options::default()) else {
+    let Some(registry) = started(&Options::default()) else {
         return;
     };
     let layout = images::layout(&["linux/amd64", "linux/arm/v7"]);
@@ -139,7 +140,7 @@ async fn an_image_that_we_push_is_pulled_by_skopeo() {
 
 #[tokio::test]
 async fn a_large_blob_goes_up_and_comes_back() {
-    let Some(registry) = Registry::start(&Options::default()) else {
+    let Some(registry) = started(&Options::default()) else {
         return;
     };
     let directory = tempfile::tempdir().unwrap();
@@ -162,17 +163,14 @@ async fn a_registry_with_a_password_gets_it_and_says_so_if_it_is_wrong() {
         login: true,
         ..Options::default()
     };
-    let Some(registry) = Registry::start(&options) else {
+    let Some(registry) = started(&options) else {
         return;
     };
     let target = registry.reference("a:1");
-    let right = client_as(
-        &registry.host,
-        r#"{"username":"user","password":"password"}"#,
-    );
+    let right = client_as(registry.host(), &login());
     right.check_push(&target).await.unwrap();
     let wrong = client_as(
-        &registry.host,
+        registry.host(),
         r#"{"username":"user","password":"hunter2"}"#,
     );
     for refused in [wrong, client()] {
@@ -183,7 +181,7 @@ async fn a_registry_with_a_password_gets_it_and_says_so_if_it_is_wrong() {
         assert!(!text.contains("hunter2"), "{text}");
         let help = error.help().unwrap();
         assert!(
-            help.contains(&format!("docker login {}", registry.host)),
+            help.contains(&format!("docker login {}", registry.host())),
             "{help}"
         );
         let source = ImageSource::Registry(target.clone());

@@ -45,6 +45,7 @@ pub(crate) struct Reply {
     chunked: bool,
     delay: Duration,
     trickle: Option<Duration>,
+    gone: bool,
 }
 
 impl Reply {
@@ -57,6 +58,7 @@ impl Reply {
             chunked: false,
             delay: Duration::ZERO,
             trickle: None,
+            gone: false,
         }
     }
 
@@ -89,6 +91,12 @@ impl Reply {
 
     pub(crate) fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// Says nothing, and ends the connection.
+    pub(crate) fn gone(mut self) -> Self {
+        self.gone = true;
         self
     }
 
@@ -204,6 +212,9 @@ async fn serve(
         answer(&asked, before)
     };
     tokio::time::sleep(reply.delay).await;
+    if reply.gone {
+        return;
+    }
     let bytes = reply.bytes(asked.method == "HEAD");
     // The client may have gone: that is what some tests are about.
     match reply.trickle {

@@ -1,19 +1,27 @@
 //! TLS: who is believed, and that nothing becomes plain HTTP.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use oci::{Descriptor, MediaType};
 use rbuild_registry::{Client, Credentials, HostConfig, Secret, Transport};
 
-use crate::registry_process::{Options, Registry};
 use crate::server::{Reply, Server};
+use crate::{Names as _, started};
 use crate::{client, client_with, credentials};
+use testkit::registry::{Options, Registry};
 
 fn configured(registry: &Registry, config: HostConfig, credentials: Credentials) -> Client {
     client_with(
-        BTreeMap::from([(registry.host.clone(), config)]),
+        BTreeMap::from([(registry.host().to_owned(), config)]),
         credentials,
     )
+}
+
+/// A certificate and its key, as the configuration has them.
+fn identity(registry: &Registry) -> String {
+    let (certificate, key) = registry.identity();
+    fs::read_to_string(certificate).unwrap() + &fs::read_to_string(key).unwrap()
 }
 
 fn unverified() -> HostConfig {
@@ -32,7 +40,7 @@ fn with_tls() -> Options {
 
 #[tokio::test]
 async fn a_certificate_is_checked_unless_told_otherwise() {
-    let Some(registry) = Registry::start(&with_tls()) else {
+    let Some(registry) = started(&with_tls()) else {
         return;
     };
     let target = registry.reference("a:1");
@@ -44,7 +52,7 @@ async fn a_certificate_is_checked_unless_told_otherwise() {
     assert!(error.to_string().contains("https://"), "{error}");
     assert!(error.help().unwrap().contains("CA"));
     let own_ca = HostConfig {
-        ca_certificates: vec![registry.ca_certificate()],
+        ca_certificates: vec![fs::read(registry.ca_certificate()).unwrap()],
         ..HostConfig::default()
     };
     for config in [own_ca, unverified()] {
@@ -59,13 +67,13 @@ async fn a_client_certificate_is_shown() {
         client_certificate: true,
         ..with_tls()
     };
-    let Some(registry) = Registry::start(&options) else {
+    let Some(registry) = started(&options) else {
         return;
     };
     let target = registry.reference("a:1");
-    for (identity, accepted) in [(None, false), (Some(registry.identity()), true)] {
+    for (identity, accepted) in [(None, false), (Some(identity(&registry)), true)] {
         let config = HostConfig {
-            ca_certificates: vec![registry.ca_certificate()],
+            ca_certificates: vec![fs::read(registry.ca_certificate()).unwrap()],
             client_identity: identity.map(Secret::new),
             ..HostConfig::default()
         };
@@ -96,14 +104,14 @@ async fn a_certificate_that_cannot_be_read_is_named() {
 
 #[tokio::test]
 async fn r01_a_host_that_does_not_speak_tls_is_not_spoken_to_in_clear() {
-    let Some(other) = Registry::start(&with_tls()) else {
+    let Some(other) = started(&with_tls()) else {
         return;
     };
-    let Some(registry) = Registry::start(&Options::default()) else {
+    let Some(registry) = started(&Options::default()) else {
         return;
     };
     let config = HostConfig {
-        ca_certificates: vec![other.ca_certificate()],
+        ca_certificates: vec![fs::read(other.ca_certificate()).unwrap()],
         ..HostConfig::default()
     };
     let client = configured(&registry, config, Credentials::anonymous());
@@ -117,7 +125,7 @@ async fn r01_a_host_that_does_not_speak_tls_is_not_spoken_to_in_clear() {
 
 #[tokio::test]
 async fn c35_a_registry_on_this_machine_speaks_http_though_called_insecure() {
-    let Some(registry) = Registry::start(&Options::default()) else {
+    let Some(registry) = started(&Options::default()) else {
         return;
     };
     let client = configured(&registry, unverified(), Credentials::anonymous());
@@ -126,15 +134,15 @@ async fn c35_a_registry_on_this_machine_speaks_http_though_called_insecure() {
 
 #[tokio::test]
 async fn r02_a_token_server_is_verified_though_the_registry_is_not() {
-    let Some(tokens) = Registry::start(&with_tls()) else {
+    let Some(tokens) = started(&with_tls()) else {
         return;
     };
-    let realm = format!("https://{}/v2/", tokens.host);
+    let realm = format!("https://{}/v2/", tokens.host());
     let options = Options {
         realm: Some(realm),
         ..with_tls()
     };
-    let Some(registry) = Registry::start(&options) else {
+    let Some(registry) = started(&options) else {
         return;
     };
     let client = configured(&registry, unverified(), Credentials::anonymous());
@@ -154,14 +162,14 @@ async fn r04_a_realm_in_clear_is_refused_to_a_registry_on_tls() {
         realm: Some(tokens.url("/token")),
         ..with_tls()
     };
-    let Some(registry) = Registry::start(&options) else {
+    let Some(registry) = started(&options) else {
         return;
     };
     let config = || HostConfig {
-        ca_certificates: vec![registry.ca_certificate()],
+        ca_certificates: vec![fs::read(registry.ca_certificate()).unwrap()],
         ..HostConfig::default()
     };
-    let known = credentials(&registry.host, r#"{"auth":"dXNlcjpodW50ZXIy"}"#);
+    let known = credentials(registry.host(), r#"{"auth":"dXNlcjpodW50ZXIy"}"#);
     for credentials in [Credentials::anonymous(), known] {
         let client = configured(&registry, config(), credentials);
         let error = client
@@ -180,11 +188,11 @@ async fn r05_an_upload_is_not_sent_from_tls_to_plain_http() {
         claimed_host: Some(thief.url("")),
         ..with_tls()
     };
-    let Some(registry) = Registry::start(&options) else {
+    let Some(registry) = started(&options) else {
         return;
     };
     let config = HostConfig {
-        ca_certificates: vec![registry.ca_certificate()],
+        ca_certificates: vec![fs::read(registry.ca_certificate()).unwrap()],
         ..HostConfig::default()
     };
     let client = configured(&registry, config, Credentials::anonymous());
