@@ -3,7 +3,7 @@
 BASES := target/bases
 FUZZ_SECONDS := 60
 
-.PHONY: help build check test e2e demo bless fuzz doc setup
+.PHONY: help build check test e2e demo bless fuzz bench doc setup
 
 help:
 	@echo 'make demo    show what rbuild does: installs what is missing, builds, pushes, runs'
@@ -13,6 +13,7 @@ help:
 	@echo 'make e2e     the end-to-end tests alone; E2E=words chooses among them'
 	@echo 'make bless   have the cases of testdata/build expect what comes of them now'
 	@echo 'make fuzz    each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)); needs a nightly compiler and g++'
+	@echo 'make bench   rbuild beside other builders; BENCH="--only W4 --rounds 5", see --help'
 	@echo 'make doc     the documents of the crates, in target/doc'
 
 setup:
@@ -42,6 +43,10 @@ bless: setup
 
 fuzz:
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+bench:
+	@scripts/setup.sh curl pigz
+	cargo bench --locked --bench workloads -- $(BENCH)
 
 doc:
 	cargo doc --workspace --lib --no-deps --locked

@@ -1,5 +1,6 @@
 #!/bin/bash
-# setup.sh - installs what building, testing and the demo need, on Debian and its derivatives.
+# setup.sh [PACKAGE...] - installs what building, testing and the demo need, on Debian and its derivatives,
+# and the packages named.
 #
 # Does nothing, and needs no root, where nothing is missing; else it uses apt, with sudo if need be.
 set -euo pipefail
@@ -15,6 +16,7 @@ packages=(
     # tests: peers that read what rbuild wrote, the image specification's schemas, tools
     buildah umoci python3-jsonschema bzip2 git iproute2 openssh-client
     openssh-server procps xz-utils zstd
+    "$@"
 )
 
 missing=()
