@@ -29,6 +29,8 @@ mod kill;
 mod layering;
 #[path = "e2e/logins.rs"]
 mod logins;
+#[path = "e2e/packed.rs"]
+mod packed;
 #[path = "e2e/peers.rs"]
 mod peers;
 #[path = "e2e/remote.rs"]
@@ -62,6 +64,7 @@ fn run() -> anyhow::Result<ExitCode> {
         kill::TESTS,
         layering::TESTS,
         logins::TESTS,
+        packed::TESTS,
         peers::TESTS,
         remote::TESTS,
         repeat::TESTS,

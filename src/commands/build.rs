@@ -25,11 +25,11 @@ use std::sync::Arc;
 use dockerfile::Source;
 use dockerfile::ast::Dockerfile;
 use dockerfile::lint::Warning;
-use exporter::{Delivered, Image};
+use exporter::{Delivered, Image, Request};
 use graph::{Graph, TargetPlatforms};
 use registry::Client;
 use solver::remote::GitAccess;
-use solver::{Remotes, Solution, SolveError, Solver};
+use solver::{Packing, Remotes, Solution, SolveError, Solver};
 use store::Store;
 
 use crate::args::GlobalArgs;
@@ -249,6 +249,8 @@ impl Build<'_> {
                 .iter()
                 .map(|fetched| (fetched.name.clone(), fetched.context.clone())),
         );
+        let now = options::time_of(graph.source_date_epoch)?;
+        let request = self.request(graph);
         let solver = Solver {
             store: self.store.clone(),
             client: self.client.clone(),
@@ -259,7 +261,11 @@ impl Build<'_> {
             jobs: self.options.jobs,
             caching: self.options.caching,
             emulators: BTreeMap::new(),
-            now: options::time_of(graph.source_date_epoch)?,
+            now: now.to_string(),
+            packing: request.packing().map(|options| Packing {
+                options,
+                now: now.as_second(),
+            }),
             events: events::of_solver(self.progress, graph),
         };
         let solved = Arc::new(solver).solve(graph).await;
@@ -276,9 +282,15 @@ impl Build<'_> {
         failure.of_build().at(Some(&excerpt))
     }
 
+    fn request(&self, graph: &Graph) -> Request {
+        Request {
+            source_date_epoch: graph.source_date_epoch,
+            ..self.options.delivery.clone()
+        }
+    }
+
     async fn deliver(&self, images: &[Image], graph: &Graph) -> Result<Option<Delivered>, Failure> {
-        let mut request = self.options.delivery.clone();
-        request.source_date_epoch = graph.source_date_epoch;
+        let request = self.request(graph);
         let step = self.progress.start(self.options.export_name());
         let told = events::of_exporter(self.progress, step.id());
         let fetch = async |layer: &oci::BaseLayer| {

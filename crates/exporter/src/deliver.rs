@@ -1,7 +1,7 @@
 //! Delivery: everything is staged where nobody sees it, then published.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use registry::PushError;
 use store::images::ImagesError;
 use store::layer::compress::LevelError;
 use store::layer::{ExportError, UnpackError};
-use store::{PackedLayer, Store};
+use store::{ExportOptions, PackedLayer, Store};
 
 use crate::archive::{StagedArchive, WriteError};
 use crate::assemble::{AssembleError, Assembled, Listing};
@@ -45,6 +45,39 @@ pub struct Request {
     pub stdout_is_terminal: bool,
     /// Threads that pack and compress.
     pub jobs: NonZeroUsize,
+}
+
+impl Request {
+    /// Returns how every new layer is going to be packed; `None` where the outputs differ in that, or
+    /// nothing is packed at all.
+    pub fn packing(&self) -> Option<ExportOptions> {
+        let mut encodings = BTreeSet::new();
+        for output in self.outputs() {
+            match output {
+                Output::Oci(archive) | Output::Docker(archive) => {
+                    encodings.insert(archive.encoding.of_layers().ok()?);
+                }
+                Output::Image(image) => {
+                    encodings.insert(image.encoding.of_layers().ok()?);
+                }
+                Output::CacheOnly => {}
+            }
+        }
+        let encoding = encodings.pop_first().filter(|_| encodings.is_empty())?;
+        Some(ExportOptions {
+            encoding,
+            mtime_max: self.source_date_epoch,
+            threads: self.jobs,
+        })
+    }
+
+    /// Returns the outputs, those that nobody asked for included.
+    fn outputs(&self) -> Vec<Output> {
+        match self.outputs.as_slice() {
+            [] => vec![Output::local_store()],
+            outputs => outputs.to_vec(),
+        }
+    }
 }
 
 /// What was delivered: the image of the first output that makes one.
@@ -150,11 +183,7 @@ where
 {
     let platforms: Vec<oci::Platform> = images.iter().map(|i| i.platform.clone()).collect();
     check(request, &platforms)?;
-    let by_default = [Output::local_store()];
-    let outputs = match request.outputs.as_slice() {
-        [] => &by_default,
-        outputs => outputs,
-    };
+    let outputs = request.outputs();
     let fetch = Fetch {
         store,
         fetch,

@@ -76,6 +76,9 @@ pub enum SolveErrorKind {
     /// A host name of the step is none.
     #[error(transparent)]
     HostName(#[from] sandbox::network::BadHostName),
+    /// A layer could not be written as a tar.
+    #[error(transparent)]
+    Tar(#[from] store::layer::tar::TarError),
     /// The store cannot be written.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -167,6 +170,7 @@ impl SolveErrorKind {
             | Self::Identity(_)
             | Self::Resource(_)
             | Self::HostName(_)
+            | Self::Tar(_)
             | Self::Record(_)
             | Self::Io { .. }
             | Self::Unsupported { .. } => None,

@@ -4,6 +4,7 @@ pub(crate) mod copy;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::AsFd;
 use std::panic;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,7 @@ use crate::cache_key::CacheKey;
 use crate::error::SolveErrorKind;
 use crate::event::{Event, Outcome};
 use crate::filesystem::{FileSystem, SolvedLayer};
-use crate::solver::{Caching, Solver};
+use crate::solver::{Caching, Packing, Solver};
 use crate::source;
 
 /// Records and locks of results.
@@ -66,6 +67,14 @@ struct ResultRecord {
     created: String,
 }
 
+/// A layer that may be remembered.
+struct Wanted {
+    key: CacheKey,
+    caching: Caching,
+    /// How it may be packed in place of being on disk.
+    packing: Option<Packing>,
+}
+
 /// What the vertices of one solve share.
 pub(crate) struct Execution {
     solver: Arc<Solver>,
@@ -77,6 +86,8 @@ pub(crate) struct Execution {
     /// Base layers that are unpacked, or being so.
     unpacked: Mutex<HashMap<DiffId, Arc<OnceCell<()>>>>,
     contexts: BTreeMap<ContextName, OnceCell<Arc<copy::OpenContext>>>,
+    /// The vertices that others read: their layers have to be on disk.
+    read: BTreeSet<VertexId>,
 }
 
 impl Execution {
@@ -94,6 +105,11 @@ impl Execution {
                 .contexts
                 .keys()
                 .map(|name| (name.clone(), OnceCell::new()))
+                .collect(),
+            read: graph
+                .vertices
+                .iter()
+                .flat_map(|vertex| vertex.op.inputs())
                 .collect(),
             solver,
         }
@@ -119,7 +135,7 @@ impl Execution {
                 outcome: Effort::Reused,
             }),
             Op::Run(op) => self.run(op, &inputs).await,
-            Op::Copy(op) => self.copy(op, &inputs).await,
+            Op::Copy(op) => self.copy(op, &inputs, self.packing(vertex.id)).await,
             Op::MakeDirectory(op) => self.make_directory(op, &inputs).await,
         }
     }
@@ -133,34 +149,34 @@ impl Execution {
         let key = CacheKey::of_make_directory(op, &root);
         let op = op.clone();
         let is_scratch = root.layers().is_empty();
-        self.reuse_or(key, Caching::Reuse, &root, async || {
+        let wanted = Wanted {
+            key,
+            caching: Caching::Reuse,
+            packing: None,
+        };
+        self.reuse_or(wanted, &root, async || {
             let lowers = self.materialize(inputs.vertex, &root).await?;
             let draft = self.draft()?;
             blocking(move || {
                 let handle = sandbox::rootfs::mount(&root_fs(&draft, lowers))?;
-                let owner =
-                    copy::owner(&handle, &op.user, is_scratch)?.unwrap_or(Owner { uid: 0, gid: 0 });
-                sandbox::rootfs::create_dirs(
-                    std::os::fd::AsFd::as_fd(&handle),
-                    op.path.as_ref(),
-                    owner,
-                )?;
+                let owner = copy::owner(handle.as_fd(), &op.user, is_scratch)?
+                    .unwrap_or(Owner { uid: 0, gid: 0 });
+                sandbox::rootfs::create_dirs(handle.as_fd(), op.path.as_ref(), owner)?;
                 drop(handle);
-                Ok(draft)
+                Ok(draft.publish()?)
             })
             .await
         })
         .await
     }
 
-    /// Returns the layer that is remembered for `key` on top of `root`, or has `make` fill one and
-    /// remembers that. Of several processes that want the same layer, one makes it.
+    /// Returns the layer that is remembered on top of `root`, or has `make` make one and remembers
+    /// that. Of several processes that want the same layer, one makes it.
     async fn reuse_or(
         self: &Arc<Self>,
-        key: CacheKey,
-        caching: Caching,
+        wanted: Wanted,
         root: &FileSystem,
-        make: impl AsyncFnOnce() -> Result<LayerDraft, SolveErrorKind>,
+        make: impl AsyncFnOnce() -> Result<LayerId, SolveErrorKind>,
     ) -> Result<Executed, SolveErrorKind> {
         let executed = |record: ResultRecord, outcome| {
             let ResultRecord { layer: id, created } = record;
@@ -169,23 +185,24 @@ impl Execution {
                 outcome,
             }
         };
-        if let Some(record) = self.remembered(&key, caching) {
+        let key = wanted.key;
+        if let Some(record) = self.remembered(&wanted) {
             info!(key = %key.digest(), layer = %record.layer, "hit");
             return Ok(executed(record, Effort::Reused));
         }
         let lock = self.lock(&key).await?;
-        if let Some(record) = self.remembered(&key, caching) {
+        if let Some(record) = self.remembered(&wanted) {
             info!(key = %key.digest(), layer = %record.layer, "hit after waiting");
             return Ok(executed(record, Effort::Reused));
         }
         info!(key = %key.digest(), "miss");
         let permit = self.permits.acquire().await;
-        let draft = make().await?;
+        let layer = make().await?;
         drop(permit);
         let execution = Arc::clone(self);
         let record = blocking(move || {
             let record = ResultRecord {
-                layer: draft.publish()?,
+                layer,
                 created: execution.solver.now.clone(),
             };
             execution
@@ -200,16 +217,23 @@ impl Execution {
         Ok(executed(record, Effort::Executed))
     }
 
-    fn remembered(&self, key: &CacheKey, caching: Caching) -> Option<ResultRecord> {
-        if caching == Caching::Renew {
+    fn remembered(&self, wanted: &Wanted) -> Option<ResultRecord> {
+        if wanted.caching == Caching::Renew {
             return None;
         }
-        let record: ResultRecord = self.solver.store.records().get(RESULT, key.digest())?;
-        self.solver
-            .store
-            .layers()
-            .contains(&record.layer)
-            .then_some(record)
+        let store = &self.solver.store;
+        let record: ResultRecord = store.records().get(RESULT, wanted.key.digest())?;
+        let layers = store.layers();
+        let is_packed = || {
+            let packing = wanted.packing.as_ref();
+            packing.is_some_and(|packing| layers.is_packed(&record.layer, &packing.options))
+        };
+        (layers.contains(&record.layer) || is_packed()).then_some(record)
+    }
+
+    /// How a vertex's layer is packed without being on disk; `None` where it has to be there.
+    fn packing(&self, vertex: VertexId) -> Option<Packing> {
+        self.solver.packing.filter(|_| !self.read.contains(&vertex))
     }
 
     async fn lock(&self, key: &CacheKey) -> Result<Lock, SolveErrorKind> {

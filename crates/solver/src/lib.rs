@@ -32,5 +32,5 @@ pub use event::{Event, Events, Outcome, Stream};
 pub use filesystem::{FileSystem, SolvedLayer};
 pub use remote::Remotes;
 pub use secret::{Secret, SecretTooLarge};
-pub use solver::{Caching, LocalContext, Owners, Solution, Solver};
+pub use solver::{Caching, LocalContext, Owners, Packing, Solution, Solver};
 pub use ssh::{SshAgent, SshKey, SshKeyError};

@@ -9,7 +9,7 @@ use graph::VertexId;
 use graph::ignore::Patterns;
 use graph::op::ContextName;
 use sandbox::Architecture;
-use store::Store;
+use store::{ExportOptions, Store};
 
 use crate::event::Events;
 use crate::filesystem::FileSystem;
@@ -35,12 +35,24 @@ pub struct Solver {
     pub jobs: NonZeroUsize,
     /// Whether earlier results may serve.
     pub caching: Caching,
+    /// How every output wants new layers packed, where all want the same and none wants files: a layer
+    /// that no other vertex reads is packed at once then, and never is on disk.
+    pub packing: Option<Packing>,
     /// The user's own emulators, by architecture.
     pub emulators: BTreeMap<Architecture, PathBuf>,
     /// The time that new layers are said to be made at; RFC 3339.
     pub now: String,
     /// Is told what happens.
     pub events: Arc<Events>,
+}
+
+/// How layers are packed that are never on disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Packing {
+    /// As every output wants them.
+    pub options: ExportOptions,
+    /// The time of what is made; seconds since 1970.
+    pub now: i64,
 }
 
 /// A directory that the user offers to the build.

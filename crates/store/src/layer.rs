@@ -42,6 +42,10 @@ enum Name {
 pub struct LayerIdError;
 
 impl LayerId {
+    fn fresh() -> Self {
+        Self(Name::Random(disk::random()))
+    }
+
     /// Returns the id that a layer with this diff ID is unpacked under.
     pub fn of_diff_id(diff_id: &DiffId) -> Self {
         Self(Name::DiffId(diff_id.0))
@@ -198,7 +202,7 @@ impl LayerDraft {
     ///
     /// The kernel refused; nothing of it stays.
     pub fn publish(self) -> Result<LayerId, DiskError> {
-        self.publish_as(LayerId(Name::Random(disk::random())))
+        self.publish_as(LayerId::fresh())
     }
 
     fn publish_as(self, id: LayerId) -> Result<LayerId, DiskError> {

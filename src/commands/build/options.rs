@@ -343,14 +343,13 @@ fn named_context(name: String, value: ContextValue) -> Result<NamedContext, Opti
     }
 }
 
-/// The time that new layers are said to be made at, as RFC 3339 text.
-pub(super) fn time_of(epoch: Option<i64>) -> Result<String, Failure> {
-    let time = match epoch {
-        None => jiff::Timestamp::now(),
+/// The time that new layers are said to be made at.
+pub(super) fn time_of(epoch: Option<i64>) -> Result<jiff::Timestamp, Failure> {
+    match epoch {
+        None => Ok(jiff::Timestamp::now()),
         Some(seconds) => jiff::Timestamp::from_second(seconds)
-            .map_err(|_| Failure::new(&OptionError::Time { seconds }, None))?,
-    };
-    Ok(time.to_string())
+            .map_err(|_| Failure::new(&OptionError::Time { seconds }, None)),
+    }
 }
 
 #[cfg(test)]

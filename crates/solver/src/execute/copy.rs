@@ -11,14 +11,17 @@
 
 mod digest;
 mod mode;
+mod mounted;
 mod place;
+mod plan;
 mod select;
+mod surface;
 mod tree;
 mod xattr;
 
 use std::fs::File;
 use std::io::{self, Seek};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,20 +32,23 @@ use oci::Digest;
 use rustix::fs::{FileType, OFlags};
 use sandbox::identity::Owner;
 use serde::Serialize;
-use store::layer::apply::{self, ExtractError, ExtractOptions, Limits};
+use store::layer::apply::{ExtractError, ExtractOptions, Limits};
 use store::layer::compress;
-use store::{Kind, Scratch};
+use store::{Kind, LayerId, Scratch};
 
 use self::mode::ModeChange;
+use self::mounted::Mounted;
 use self::place::{Destination, NewFile};
+use self::plan::{Plan, PlanError};
 use self::select::{Selected, SelectedKind, Source, Time};
+use self::surface::{Content, Surface};
 use self::tree::Root;
-use super::{Executed, Execution, Inputs, blocking, root_fs};
+use super::{Executed, Execution, Inputs, Wanted, blocking, root_fs};
 use crate::cache_key::{CacheKey, KeyHasher};
 use crate::error::SolveErrorKind;
 use crate::filesystem::FileSystem;
 use crate::remote::{Commit, Download, FetchUrlError, RemoteError};
-use crate::solver::{Owners, Solver};
+use crate::solver::{Owners, Packing, Solver};
 
 pub use self::mode::ModeError;
 pub use self::place::PlaceError;
@@ -172,10 +178,12 @@ enum Found {
 }
 
 impl Execution {
+    /// Copies what `op` says, into a layer on disk or, where that is enough, a packed one.
     pub(super) async fn copy(
         self: &Arc<Self>,
         op: &CopyOp,
         inputs: &Inputs,
+        packing: Option<Packing>,
     ) -> Result<Executed, SolveErrorKind> {
         let root = inputs.of(op.root);
         let mut found = Vec::new();
@@ -190,23 +198,66 @@ impl Execution {
             Placement::Over => FileSystem::default(),
         };
         let key = CacheKey::of_copy(op, &below, &digests);
-        self.reuse_or(key, self.solver.caching, &root, async || {
+        let wanted = Wanted {
+            key,
+            caching: self.solver.caching,
+            packing,
+        };
+        self.reuse_or(wanted, &root, async || {
             let mut items = Vec::new();
             for item in found {
                 items.push(self.select_late(op, item, inputs).await?);
             }
             let lowers = self.materialize(inputs.vertex, &below).await?;
-            let draft = self.draft()?;
-            let op = op.clone();
-            let is_scratch = below.layers().is_empty();
+            let placing = Placing {
+                op: op.clone(),
+                items,
+                is_scratch: below.layers().is_empty(),
+            };
+            let execution = Arc::clone(self);
             blocking(move || {
-                let handle = sandbox::rootfs::mount(&root_fs(&draft, lowers))?;
-                place_all(&op, items, handle, is_scratch)?;
-                Ok(draft)
+                let packed = packing.map(|packing| execution.pack(&placing, &lowers, &packing));
+                match packed.transpose()?.flatten() {
+                    Some(layer) => Ok(layer),
+                    None => execution.place(&placing, lowers),
+                }
             })
             .await
         })
         .await
+    }
+
+    /// Makes the layer on disk. Blocks.
+    fn place(&self, placing: &Placing, lowers: Vec<PathBuf>) -> Result<LayerId, SolveErrorKind> {
+        let draft = self.draft()?;
+        let root = Root::new(sandbox::rootfs::mount(&root_fs(&draft, lowers))?);
+        placing.on(&root, &mut Mounted::new(&root))?;
+        drop(root);
+        Ok(draft.publish()?)
+    }
+
+    /// Makes the layer as a blob; `None` if it has to be made on disk. Blocks.
+    fn pack(
+        &self,
+        placing: &Placing,
+        lowers: &[PathBuf],
+        packing: &Packing,
+    ) -> Result<Option<LayerId>, SolveErrorKind> {
+        let below = sandbox::Tree::Layers(lowers.to_vec());
+        let below = Root::new(sandbox::rootfs::mount_read_only(&below)?);
+        let mut plan = Plan::new(&below, packing.now);
+        placing.on(&below, &mut plan)?;
+        let layers = self.solver.store.layers();
+        match layers.pack_new(&packing.options, |tar| plan.write(tar)) {
+            Ok(layer) => Ok(Some(layer)),
+            Err(PlanError::Inexact) => Ok(None),
+            Err(PlanError::Source { path, source }) => {
+                Err(CopyError::Context { path, source }.into())
+            }
+            Err(PlanError::Tar(error)) => Err(error.into()),
+            Err(PlanError::Record(error)) => Err(error.into()),
+            Err(PlanError::Disk(error)) => Err(error.into()),
+        }
     }
 
     /// Finds what an item means and the digest of it.
@@ -492,139 +543,162 @@ impl OpenTree {
     }
 }
 
-/// Puts all items onto the file system behind `handle`. Blocks.
-fn place_all(
-    op: &CopyOp,
+/// What is put where.
+struct Placing {
+    op: CopyOp,
     items: Vec<Found>,
-    handle: OwnedFd,
     is_scratch: bool,
-) -> Result<(), SolveErrorKind> {
-    let owner = match &op.chown {
-        Some(text) => owner(&handle, text, is_scratch)?,
-        None => None,
-    };
-    let mode: Option<ModeChange> = op
-        .chmod
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(CopyError::from)?;
-    let root = Root::new(handle);
-    for item in items {
-        // Resolved for each item: an earlier one may have made the directory.
-        let destination = Destination::new(&root, &op.destination, owner, mode.as_ref())
+}
+
+impl Placing {
+    /// Puts all items onto `surface`; `root` has the files that names of owners are looked up in. Blocks.
+    fn on<'s>(&'s self, root: &Root, surface: &mut impl Surface<'s>) -> Result<(), SolveErrorKind> {
+        let op = &self.op;
+        let owner = match &op.chown {
+            Some(text) => owner(root.as_fd(), text, self.is_scratch)?,
+            None => None,
+        };
+        let mode: Option<ModeChange> = op
+            .chmod
+            .as_deref()
+            .map(str::parse)
+            .transpose()
             .map_err(CopyError::from)?;
-        match item {
-            Found::Files { tree, selected } => {
-                let Some(source) = tree.root() else { continue };
-                for selected in &selected {
-                    place(op, source, tree.owners(), selected, &destination, owner)?;
+        for item in &self.items {
+            // Resolved for each item: an earlier one may have made the directory.
+            let destination = Destination::new(surface, &op.destination, owner, mode.as_ref())
+                .map_err(CopyError::from)?;
+            let target = Target {
+                destination: &destination,
+                owner,
+            };
+            match item {
+                Found::Files { tree, selected } => {
+                    let Some(source) = tree.root() else { continue };
+                    for selected in selected {
+                        let archive = match op.unpack {
+                            Unpack::LocalArchives | Unpack::AllArchives => {
+                                local_archive(source, selected)?
+                            }
+                            Unpack::Never => None,
+                        };
+                        match archive {
+                            Some((archive, path)) => target.unpack(surface, archive, path)?,
+                            None => destination
+                                .place(surface, source, tree.owners(), selected)
+                                .map_err(CopyError::from)?,
+                        }
+                    }
                 }
+                Found::Inline { name, content } => {
+                    let new = NewFile {
+                        name,
+                        content: Content::Text(content.clone()),
+                        mode: 0o644,
+                        modified: None,
+                    };
+                    destination
+                        .place_new(surface, new)
+                        .map_err(CopyError::from)?;
+                }
+                Found::Download { file, download } => {
+                    target.download(op.unpack, surface, file, download)?;
+                }
+                Found::Remembered { .. } | Found::Commit { .. } => {}
             }
-            Found::Inline { name, content } => {
-                let new = NewFile {
-                    name: &name,
-                    content: &mut content.as_bytes(),
-                    mode: 0o644,
-                    modified: None,
-                };
-                destination.place_new(new).map_err(CopyError::from)?;
-            }
-            Found::Download { file, download } => {
-                place_download(op, file, &download, &destination, owner)?;
-            }
-            Found::Remembered { .. } | Found::Commit { .. } => {}
         }
+        Ok(())
     }
-    Ok(())
 }
 
-fn place(
-    op: &CopyOp,
-    source: &Root,
-    owners: Owners,
-    selected: &Selected,
-    destination: &Destination<'_>,
-    owner: Option<Owner>,
-) -> Result<(), CopyError> {
-    if let (Unpack::LocalArchives | Unpack::AllArchives, SelectedKind::File { .. }) =
-        (op.unpack, &selected.kind)
-    {
-        for entry in &selected.entries {
-            if entry.meta.kind != FileType::RegularFile {
-                continue;
-            }
-            let path = Path::new("/").join(entry.path.as_path());
-            let context_error = |source| CopyError::Context {
-                path: path.clone(),
-                source,
-            };
-            let open = || {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-                source
-                    .open(&entry.path, flags)
-                    .map(File::from)
-                    .map_err(context_error)
-            };
-            if !compress::is_archive(open()?).map_err(context_error)? {
-                continue;
-            }
-            return unpack(open()?, &path, destination, owner);
-        }
-    }
-    Ok(destination.place(source, owners, selected)?)
-}
-
-/// Puts a downloaded file, or what is in it, where it should be.
-fn place_download(
-    op: &CopyOp,
-    mut file: File,
-    download: &Download,
-    destination: &Destination<'_>,
-    owner: Option<Owner>,
-) -> Result<(), CopyError> {
-    let path = PathBuf::from(&download.name);
-    if op.unpack == Unpack::AllArchives {
-        let is_archive = file.try_clone().and_then(compress::is_archive);
-        let rewound = is_archive.and_then(|is_archive| {
-            file.rewind()?;
-            Ok(is_archive)
-        });
-        let is_archive = rewound.map_err(|source| {
-            let path = path.clone();
-            CopyError::Context { path, source }
-        })?;
-        if is_archive {
-            return unpack(file, &path, destination, owner);
-        }
-    }
-    let new = NewFile {
-        name: &download.name,
-        content: &mut file,
-        mode: 0o600,
-        modified: Some(Time {
-            seconds: download.modified.unwrap_or(0),
-            nanoseconds: 0,
-        }),
+/// Returns the archive that a selected file is, if it is one, and its path.
+fn local_archive(source: &Root, selected: &Selected) -> Result<Option<(File, PathBuf)>, CopyError> {
+    let SelectedKind::File { .. } = &selected.kind else {
+        return Ok(None);
     };
-    Ok(destination.place_new(new)?)
+    for entry in &selected.entries {
+        if entry.meta.kind != FileType::RegularFile {
+            continue;
+        }
+        let path = Path::new("/").join(entry.path.as_path());
+        let context_error = |source| CopyError::Context {
+            path: path.clone(),
+            source,
+        };
+        let open = || {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            source
+                .open(&entry.path, flags)
+                .map(File::from)
+                .map_err(context_error)
+        };
+        if compress::is_archive(open()?).map_err(context_error)? {
+            return Ok(Some((open()?, path)));
+        }
+    }
+    Ok(None)
 }
 
-fn unpack(
-    archive: File,
-    path: &Path,
-    destination: &Destination<'_>,
+/// Where an item goes, and whose its files become.
+struct Target<'d> {
+    destination: &'d Destination<'d>,
     owner: Option<Owner>,
-) -> Result<(), CopyError> {
-    let (root, directory) = destination.as_directory()?;
-    let options = ExtractOptions {
-        owner: owner.map(|owner| (owner.uid, owner.gid)),
-        limits: Limits::STANDARD,
-    };
-    apply::extract(archive, root, directory, &options).map_err(|source| CopyError::Unpack {
-        path: path.to_owned(),
-        source,
-    })
+}
+
+impl Target<'_> {
+    /// Puts a downloaded file, or what is in it, where it should be.
+    fn download<'s>(
+        &self,
+        unpack: Unpack,
+        surface: &mut impl Surface<'s>,
+        file: &File,
+        download: &Download,
+    ) -> Result<(), CopyError> {
+        let path = PathBuf::from(&download.name);
+        let failed = |source| CopyError::Context {
+            path: path.clone(),
+            source,
+        };
+        // A handle of its own would share its offset: it is read once, from the start.
+        let mut file = file.try_clone().map_err(failed)?;
+        if unpack == Unpack::AllArchives {
+            let is_archive = file
+                .try_clone()
+                .and_then(compress::is_archive)
+                .map_err(failed)?;
+            file.rewind().map_err(failed)?;
+            if is_archive {
+                return self.unpack(surface, file, path);
+            }
+        }
+        file.rewind().map_err(failed)?;
+        let new = NewFile {
+            name: &download.name,
+            content: Content::File(file),
+            mode: 0o600,
+            modified: Some(Time {
+                seconds: download.modified.unwrap_or(0),
+                nanoseconds: 0,
+            }),
+        };
+        Ok(self.destination.place_new(surface, new)?)
+    }
+
+    fn unpack<'s>(
+        &self,
+        surface: &mut impl Surface<'s>,
+        archive: File,
+        path: PathBuf,
+    ) -> Result<(), CopyError> {
+        self.destination.make_directory(surface)?;
+        let options = ExtractOptions {
+            owner: self.owner.map(|owner| (owner.uid, owner.gid)),
+            limits: Limits::STANDARD,
+        };
+        surface
+            .unpack(archive, self.destination.path(), &options)
+            .map_err(|source| CopyError::Unpack { path, source })
+    }
 }
 
 /// What of a repository decides about its files: not where it is, nor what the commit is called.
@@ -648,7 +722,7 @@ fn digest_of_repository(source: &GitSource, commit: &Commit, exclude: &[String])
 ///
 /// A name on a file system that has no files to look it up in, or account files that are no files.
 pub(super) fn owner(
-    root: &OwnedFd,
+    root: BorrowedFd<'_>,
     text: &str,
     is_scratch: bool,
 ) -> Result<Option<Owner>, SolveErrorKind> {
@@ -661,7 +735,7 @@ pub(super) fn owner(
     if is_scratch && !text.split(':').all(needs_no_file) {
         return Err(CopyError::NoAccounts.into());
     }
-    Ok(Some(sandbox::identity::resolve_owner(root.as_fd(), text)?))
+    Ok(Some(sandbox::identity::resolve_owner(root, text)?))
 }
 
 #[cfg(test)]

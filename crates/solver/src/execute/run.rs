@@ -14,7 +14,7 @@ use sandbox::{Confinement, Killer, Limit, Network, Stdio, Step, StepSpec, StepSt
 use store::LayerDraft;
 
 use self::mounts::{Held, Mounts};
-use super::{Executed, Execution, Inputs, blocking, root_fs};
+use super::{Executed, Execution, Inputs, Wanted, blocking, root_fs};
 use crate::cache_key::CacheKey;
 use crate::error::SolveErrorKind;
 use crate::event::{Event, Stream};
@@ -31,7 +31,12 @@ impl Execution {
         let root = inputs.of(op.root);
         let sources = self.digests_of_mounts(op, inputs).await?;
         let key = CacheKey::of_run(op, &root, &sources);
-        self.reuse_or(key, self.solver.caching, &root, async || {
+        let wanted = Wanted {
+            key,
+            caching: self.solver.caching,
+            packing: None,
+        };
+        self.reuse_or(wanted, &root, async || {
             self.emulate().await?;
             let lowers = self.materialize(inputs.vertex, &root).await?;
             let draft = self.draft()?;
@@ -41,7 +46,8 @@ impl Execution {
                 held,
             } = self.mounts(op, &sources, inputs).await?;
             let spec = spec(op, root_fs(&draft, lowers), mounts, secret_env)?;
-            self.run_step(inputs.vertex, spec, draft, held).await
+            let draft = self.run_step(inputs.vertex, spec, draft, held).await?;
+            blocking(move || Ok(draft.publish()?)).await
         })
         .await
     }

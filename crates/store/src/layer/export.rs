@@ -11,6 +11,7 @@ use super::compress::{self, Encoding};
 use super::diff::{self, DiffError};
 use super::tar::{TarError, TarWriter};
 use super::{LayerId, Layers};
+use crate::cache::PutError;
 use crate::content::BlobWriter;
 use crate::disk::{DiskError, Kind};
 
@@ -113,12 +114,38 @@ impl Layers {
         Ok(variant.packed)
     }
 
-    /// Packs the entries that `write` produces into a blob, without a layer on disk.
+    /// Packs the entries that `write` produces as a new layer that is not on disk: [`Layers::export`]
+    /// returns its blob, for these options only.
     ///
     /// # Errors
     ///
     /// What `write` returns, or the kernel refused.
-    pub fn pack<E>(
+    pub fn pack_new<E>(
+        &self,
+        options: &ExportOptions,
+        write: impl FnOnce(&mut TarWriter<'_>) -> Result<(), E>,
+    ) -> Result<LayerId, E>
+    where
+        E: From<DiskError> + From<TarError> + From<PutError>,
+    {
+        let id = LayerId::fresh();
+        let variant = Variant {
+            lowers: None,
+            packed: self.pack(options, write)?,
+        };
+        let key = variant_key(&id, options);
+        self.store().records().put(VARIANTS, &key, &variant)?;
+        Ok(id)
+    }
+
+    /// Returns whether the blob of a layer, packed with these options, is in the store, whatever lies
+    /// below it.
+    pub fn is_packed(&self, id: &LayerId, options: &ExportOptions) -> bool {
+        self.remembered(&variant_key(id, options), &[]).is_some()
+    }
+
+    /// Packs the entries that `write` produces into a blob.
+    fn pack<E>(
         &self,
         options: &ExportOptions,
         write: impl FnOnce(&mut TarWriter<'_>) -> Result<(), E>,

@@ -286,18 +286,28 @@ fn entries_are_packed_without_a_layer() {
         mtime: 5,
         xattrs: std::collections::BTreeMap::new(),
     };
-    let packed = test
-        .store
-        .layers()
-        .pack::<ExportError>(&options(Compression::Gzip, 2), |tar| {
+    let layers = test.store.layers();
+    let gzip = options(Compression::Gzip, 2);
+    let layer = layers
+        .pack_new::<Box<dyn std::error::Error>>(&gzip, |tar| {
             let kind = tar::EntryKind::File { size_bytes: 3 };
             Ok(tar.append(b"f", kind, &meta, &mut &b"abc"[..])?)
         })
         .unwrap();
+    let packed = layers.export(&layer, &[], &gzip).unwrap();
     let blob = fs::read(test.store.content().path(&packed.descriptor.digest)).unwrap();
     let tar = filter("gzip", &["-dc"], &blob);
     assert_eq!(DiffId(Digest::of(&tar)), packed.diff_id);
     assert_eq!(filter("tar", &["-xOf", "-", "f"], &tar), b"abc");
+
+    let zstd = options(Compression::Zstd, 2);
+    assert!(layers.is_packed(&layer, &gzip));
+    assert!(!layers.is_packed(&layer, &zstd));
+    assert!(!layers.contains(&layer));
+    assert!(matches!(
+        layers.export(&layer, &[], &zstd),
+        Err(ExportError::Missing { id }) if id == layer
+    ));
 }
 
 #[test]

@@ -162,11 +162,9 @@ fn outputs_that_are_not_possible_are_refused_before_the_build() {
 
 #[test]
 fn the_time_of_layers_is_the_epoch() {
-    assert_eq!(time_of(Some(0)).unwrap(), "1970-01-01T00:00:00Z");
-    assert_eq!(
-        time_of(Some(1_700_000_000)).unwrap(),
-        "2023-11-14T22:13:20Z"
-    );
+    let text = |epoch| time_of(epoch).unwrap().to_string();
+    assert_eq!(text(Some(0)), "1970-01-01T00:00:00Z");
+    assert_eq!(text(Some(1_700_000_000)), "2023-11-14T22:13:20Z");
     assert!(time_of(Some(i64::MAX)).is_err());
-    assert!(time_of(None).unwrap().ends_with('Z'));
+    assert!(text(None).ends_with('Z'));
 }

@@ -78,9 +78,10 @@ impl Case {
         let mode: Option<ModeChange> = self.chmod.map(|mode| mode.parse().unwrap());
         for pattern in sources {
             let (root, selected) = self.select(pattern).unwrap();
-            let destination = Destination::new(&stage, destination, self.chown, mode.as_ref())?;
+            let mut surface = Mounted::new(&stage);
+            let destination = Destination::new(&surface, destination, self.chown, mode.as_ref())?;
             for selected in &selected {
-                destination.place(&root, self.owners, selected)?;
+                destination.place(&mut surface, &root, self.owners, selected)?;
             }
         }
         Ok(())

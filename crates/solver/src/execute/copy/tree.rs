@@ -5,7 +5,7 @@
 //! [`Root::resolve`] as if the handle were `/`.
 
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -150,6 +150,16 @@ impl Root {
             }
         }
         Ok(done)
+    }
+
+    /// Returns the target of a symlink.
+    ///
+    /// # Errors
+    ///
+    /// There is none at `path`.
+    pub(crate) fn read_link_at(&self, path: &PlainPath) -> io::Result<CString> {
+        let link = self.open(path, OFlags::PATH | OFlags::NOFOLLOW)?;
+        Ok(rustix::fs::readlinkat(&link, "", Vec::new())?)
     }
 
     /// Returns the target of the symlink at `path`; `None` if it is no symlink.

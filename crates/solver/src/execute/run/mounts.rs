@@ -199,7 +199,7 @@ impl Execution {
                     unpack: Unpack::Never,
                 };
                 // Boxed, because a copy could in turn want what a step makes.
-                Box::pin(self.copy(&copy, inputs)).await?.result
+                Box::pin(self.copy(&copy, inputs, None)).await?.result
             }
         };
         Ok(sandbox::Tree::Layers(
