@@ -33,6 +33,8 @@ mod logins;
 mod packed;
 #[path = "e2e/peers.rs"]
 mod peers;
+#[path = "e2e/registries.rs"]
+mod registries;
 #[path = "e2e/remote.rs"]
 mod remote;
 #[path = "e2e/repeat.rs"]
@@ -66,6 +68,7 @@ fn run() -> anyhow::Result<ExitCode> {
         logins::TESTS,
         packed::TESTS,
         peers::TESTS,
+        registries::TESTS,
         remote::TESTS,
         repeat::TESTS,
         schemas::TESTS,

@@ -188,6 +188,7 @@ impl Build<'_> {
     async fn run(&mut self, contexts: &Contexts) -> Result<Option<Delivered>, Failure> {
         let graph = self.lower(contexts).await?;
         self.checks.verdict(&self.warnings)?;
+        self.check_push().await?;
         let solution = self.solve(contexts, &graph).await?;
         self.deliver(&images(&graph, &solution), &graph).await
     }
@@ -270,6 +271,15 @@ impl Build<'_> {
         };
         let solved = Arc::new(solver).solve(graph).await;
         solved.map_err(|error| self.solve_failure(&error))
+    }
+
+    /// Finds out before the first step runs whether the result may be pushed to where it should go.
+    async fn check_push(&self) -> Result<(), Failure> {
+        let checked = exporter::check_push(&self.client, &self.options.delivery).await;
+        checked.map_err(|error| {
+            let error = exporter::DeliverError::Push(error);
+            Failure::new(&error, error.help()).of_build()
+        })
     }
 
     fn solve_failure(&self, error: &SolveError) -> Failure {
