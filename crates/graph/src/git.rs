@@ -5,6 +5,7 @@
 //! here, before any process starts, and what could be read as an option, a helper or a second line
 //! is refused (`threats.md` G1).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
@@ -571,19 +572,18 @@ fn decoded_part(text: &str) -> Result<Option<String>, GitUrlError> {
     }
 }
 
+/// `None` for a `%` that is not followed by two digits, and for what is no text.
 fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-            let value = digit(rest.next())? * 16 + digit(rest.next())?;
-            bytes.push(u8::try_from(value).ok()?);
-        } else {
-            bytes.push(byte);
-        }
+    let is_escape = |rest: &str| {
+        rest.as_bytes()
+            .first_chunk::<2>()
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_escape) {
+        return None;
     }
-    String::from_utf8(bytes).ok()
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.ok().map(Cow::into_owned)
 }
 
 /// `git@host:path`

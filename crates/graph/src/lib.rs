@@ -30,8 +30,9 @@ mod signal;
 mod stage;
 pub mod vertex;
 
-// Ops speak of spans and of patterns; whoever executes them needs no other word of the language.
-pub use dockerfile::{Span, glob, ignore};
+// Ops speak of spans and of patterns, and messages of commands; whoever executes them needs no other
+// word of the language.
+pub use dockerfile::{Span, glob, ignore, quote};
 
 pub use base::{BaseRequest, Bases, ResolvedBase};
 pub use definition::{Definition, NamedContext, TargetPlatforms};

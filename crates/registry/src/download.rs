@@ -4,6 +4,7 @@
 //! wrote it down. So the transfer is bounded in size, in time and by a least speed (`threats.md`
 //! D3), and what an answer says of itself serves for nothing but to ask later whether it changed.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -288,7 +289,8 @@ pub fn file_name(url: &str) -> String {
     let segment = Url::parse(url).ok().and_then(|url| {
         let path = url.path().trim_end_matches('/');
         let segment = path.rsplit('/').next()?;
-        percent_decoded(segment)
+        let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
+        decoded.ok().map(Cow::into_owned)
     });
     // A segment may hold an encoded slash; what stands behind it is the name.
     let name = segment
@@ -302,21 +304,6 @@ pub fn file_name(url: &str) -> String {
         name if name.chars().any(char::is_control) => UNNAMED.to_owned(),
         name => name.to_owned(),
     }
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-            let value = digit(rest.next())? * 16 + digit(rest.next())?;
-            bytes.push(u8::try_from(value).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -338,7 +325,7 @@ mod tests {
             ("http://h/a%2fb", "b"),
             ("http://h/%00", "__unnamed__"),
             ("http://h/%ff", "__unnamed__"),
-            ("http://h/%zz", "__unnamed__"),
+            ("http://h/%zz", "%zz"),
         ] {
             assert_eq!(file_name(url), name, "{url}");
         }

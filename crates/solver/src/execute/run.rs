@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::VertexId;
 use graph::op::{NetworkMode, Provisions, RunOp, SecurityMode};
+use graph::quote::quoted;
 use rustix::event::{PollFd, PollFlags, poll};
 use sandbox::network::HostEntry;
 use sandbox::{Confinement, Killer, Limit, Network, Stdio, Step, StepSpec, StepStatus};
@@ -68,7 +69,7 @@ impl Execution {
             match status {
                 StepStatus::Exited(0) => Ok(draft),
                 StepStatus::Exited(_) | StepStatus::Signalled(_) => Err(SolveErrorKind::Process {
-                    command: quoted(&spec.argv),
+                    command: shown(&spec.argv),
                     status,
                 }),
             }
@@ -84,7 +85,7 @@ impl Execution {
         collar: &Collar,
     ) -> Result<StepStatus, SolveErrorKind> {
         let step_error = |source| SolveErrorKind::Step {
-            command: quoted(&spec.argv),
+            command: shown(&spec.argv),
             source,
         };
         let io_error = |source: rustix::io::Errno| SolveErrorKind::Io {
@@ -212,22 +213,9 @@ fn forward(
     Ok(())
 }
 
-/// The command line as messages show it: joined by blanks, in double quotes with Go's escapes.
-fn quoted(argv: &[String]) -> String {
-    let mut text = String::from("\"");
-    for c in argv.join(" ").chars() {
-        match c {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\n' => text.push_str("\\n"),
-            '\t' => text.push_str("\\t"),
-            '\r' => text.push_str("\\r"),
-            c if c.is_control() => text.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => text.push(c),
-        }
-    }
-    text.push('"');
-    text
+/// The command line as messages show it.
+fn shown(argv: &[String]) -> String {
+    quoted(&argv.join(" "))
 }
 
 /// What a thread that waits for a step shares with the future that wants it.
@@ -273,16 +261,5 @@ impl Collar {
             Life::Unwanted => killer.kill(),
             Life::Wanted | Life::Running(_) => *life = Life::Running(killer),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn command_lines_are_quoted_as_go_does() {
-        let argv = ["/bin/sh", "-c", "echo \"a\\b\"\n\u{1}"].map(str::to_owned);
-        assert_eq!(quoted(&argv), r#""/bin/sh -c echo \"a\\b\"\n\x01""#);
     }
 }

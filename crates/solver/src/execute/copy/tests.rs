@@ -3,9 +3,16 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use graph::ignore::Patterns;
+use oci::Digest;
+
+use super::mode::ModeChange;
+use super::place::Destination;
+use super::select::{Selected, Source};
 use super::*;
+use crate::solver::Owners;
 
 /// Two directories: what is copied from, and the stage that is copied to.
 struct Case {

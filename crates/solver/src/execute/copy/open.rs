@@ -1,0 +1,154 @@
+//! Trees that are open, so that files can be selected from them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use graph::ignore::Patterns;
+use graph::op::{ContextName, Tree};
+use store::Scratch;
+
+use super::error::CopyError;
+use super::find::Request;
+use super::select::{self, SelectError, Selected, Source};
+use super::tree::Root;
+use crate::error::SolveErrorKind;
+use crate::execute::{Execution, Inputs, blocking};
+use crate::solver::Owners;
+
+/// A directory of the user, opened once for the whole build.
+pub(crate) struct OpenContext {
+    root: Root,
+    ignored: Patterns,
+    owners: Owners,
+}
+
+/// A tree that files can be selected from.
+pub(super) enum OpenTree {
+    Empty,
+    Context(Arc<OpenContext>),
+    FileSystem(Root),
+    /// A checked-out repository, removed when it is no longer needed.
+    Fetched {
+        root: Root,
+        _scratch: Scratch,
+    },
+}
+
+impl Execution {
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        tree: &Tree,
+        inputs: &Inputs,
+    ) -> Result<OpenTree, SolveErrorKind> {
+        match tree {
+            Tree::Empty => Ok(OpenTree::Empty),
+            Tree::Context(name) => Ok(OpenTree::Context(self.open_context(name).await?)),
+            Tree::Vertex(id) => {
+                let file_system = inputs.of(Some(*id));
+                if file_system.layers().is_empty() {
+                    return Ok(OpenTree::Empty);
+                }
+                let layers = self.materialize(inputs.vertex, &file_system).await?;
+                let handle = blocking(move || {
+                    sandbox::rootfs::mount_read_only(&sandbox::Tree::Layers(layers))
+                })
+                .await?;
+                Ok(OpenTree::FileSystem(Root::new(handle)))
+            }
+        }
+    }
+
+    async fn open_context(&self, name: &ContextName) -> Result<Arc<OpenContext>, CopyError> {
+        let (Some(cell), Some(context)) = (self.contexts.get(name), self.solver.contexts.get(name))
+        else {
+            return Err(CopyError::NoContext { name: name.clone() });
+        };
+        let open = cell
+            .get_or_try_init(async || {
+                let root =
+                    Root::open_host(&context.directory).map_err(|source| CopyError::Context {
+                        path: context.directory.clone(),
+                        source,
+                    })?;
+                Ok::<_, CopyError>(Arc::new(OpenContext {
+                    root,
+                    ignored: context.ignored.clone(),
+                    owners: context.owners,
+                }))
+            })
+            .await?;
+        Ok(Arc::clone(open))
+    }
+}
+
+impl OpenTree {
+    pub(super) fn root(&self) -> Option<&Root> {
+        match self {
+            Self::Empty => None,
+            Self::Context(context) => Some(&context.root),
+            Self::FileSystem(root) | Self::Fetched { root, .. } => Some(root),
+        }
+    }
+
+    pub(super) fn owners(&self) -> Owners {
+        match self {
+            Self::Empty | Self::Fetched { .. } => Owners::Root,
+            Self::Context(context) => context.owners,
+            Self::FileSystem(_) => Owners::Kept,
+        }
+    }
+
+    fn ignored(&self) -> Option<&Patterns> {
+        match self {
+            Self::Context(context) if !context.ignored.is_empty() => Some(&context.ignored),
+            Self::Context(_) | Self::Empty | Self::FileSystem(_) | Self::Fetched { .. } => None,
+        }
+    }
+
+    pub(super) fn select(&self, request: &Request) -> Result<Vec<Selected>, CopyError> {
+        self.try_select(request, self.ignored())
+            .map_err(|source| self.select_error(source, request))
+    }
+
+    fn try_select(
+        &self,
+        request: &Request,
+        ignored: Option<&Patterns>,
+    ) -> Result<Vec<Selected>, SelectError> {
+        let Some(root) = self.root() else {
+            let path = Path::new("/").join(&request.path);
+            return Err(SelectError::NotFound { path });
+        };
+        let exclude = match request.exclude.as_slice() {
+            [] => None,
+            patterns => Some(Patterns::new(patterns)?),
+        };
+        let source = Source {
+            root,
+            ignored,
+            owners: self.owners(),
+        };
+        source.select(&select::Request {
+            path: &request.path,
+            parents: request.parents,
+            exclude: exclude.as_ref(),
+        })
+    }
+
+    pub(super) fn select_error(&self, source: SelectError, request: &Request) -> CopyError {
+        let tree = match self {
+            Self::Empty => "an empty file system",
+            Self::Context(_) => "the build context",
+            Self::FileSystem(_) => "the stage",
+            Self::Fetched { .. } => "the repository",
+        };
+        let ignored = matches!(source, SelectError::NotFound { .. })
+            && self.ignored().is_some()
+            && self.try_select(request, None).is_ok();
+        CopyError::Select {
+            tree: tree.to_owned(),
+            source,
+            ignored,
+        }
+    }
+}
