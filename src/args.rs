@@ -39,6 +39,11 @@ pub(crate) struct GlobalArgs {
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) root: Option<PathBuf>,
 
+    /// Keep steps apart from the machine in this way, full or one-id, or fail [default: the first
+    /// of them that the machine allows]
+    #[arg(long, value_name = "WAY", global = true)]
+    pub(crate) isolation: Option<sandbox::Isolation>,
+
     /// Log to standard error what is decided and why; $RBUILD_LOG selects more finely
     #[arg(short = 'D', long, global = true, value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -85,7 +90,7 @@ impl Cli {
         if let Some(build) = command.find_subcommand("build") {
             // What every command has stands above already.
             let own = build.clone().mut_args(|arg| match arg.get_id().as_str() {
-                "root" | "debug" | "help" => arg.hide(true),
+                "root" | "isolation" | "debug" | "help" => arg.hide(true),
                 _ => arg,
             });
             let mut own = own.help_template("Options of a build:\n{options}");
@@ -118,9 +123,9 @@ fn first_word(words: &[OsString]) -> FirstWord {
     let mut at = 1;
     while let Some(word) = words.get(at).map(OsString::as_os_str) {
         match word.to_str() {
-            Some("--root") => at += 2,
+            Some("--root" | "--isolation") => at += 2,
             Some("-D" | "--debug") => at += 1,
-            Some(word) if word.starts_with("--root=") || word.starts_with("--debug=") => at += 1,
+            Some(word) if is_global_with_value(word) => at += 1,
             Some("-h" | "--help" | "help") => return FirstWord::Help,
             Some("-V" | "--version") => return FirstWord::Command,
             Some(word) if command.find_subcommand(word).is_some() => return FirstWord::Command,
@@ -131,6 +136,12 @@ fn first_word(words: &[OsString]) -> FirstWord {
         0 | 1 => FirstWord::Command,
         end => FirstWord::Build(end),
     }
+}
+
+fn is_global_with_value(word: &str) -> bool {
+    ["--root=", "--isolation=", "--debug="]
+        .iter()
+        .any(|option| word.starts_with(option))
 }
 
 /// The command that a word was probably meant to be.

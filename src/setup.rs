@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use registry::{Client, Credentials, DockerConfigText, RegistryConfig};
+use sandbox::Entered;
 use store::Store;
 
 use crate::args::GlobalArgs;
@@ -75,13 +76,20 @@ fn credential_texts(environment: &Environment) -> Result<Vec<DockerConfigText>, 
     Ok(texts)
 }
 
-/// Moves this process into the namespaces in which steps can be run; no thread may run yet.
-pub(crate) fn enter_namespaces() -> Result<(), Failure> {
-    match sandbox::enter() {
-        Ok(entered) => {
-            tracing::debug!(?entered, "entered the namespaces of a build");
-            Ok(())
-        }
-        Err(error) => Err(Failure::new(&error, error.help())),
-    }
+/// Moves this process to where steps can be run, on the rung that is asked for or the highest that
+/// can be had; no thread may run yet.
+pub(crate) fn enter(global: &GlobalArgs) -> Result<Entered, Failure> {
+    let entered =
+        sandbox::enter(global.isolation).map_err(|error| Failure::new(&error, error.help()))?;
+    tracing::debug!(?entered, "found a rung");
+    Ok(entered)
+}
+
+/// Opens the store for a command that reads or makes layers, once it is where steps can be run.
+pub(crate) fn open_layers(root: &Path) -> Result<Store, Failure> {
+    let store = open_store(root)?;
+    store
+        .keep_ids()
+        .map_err(|error| Failure::new(&error, error.help()))?;
+    Ok(store)
 }

@@ -39,6 +39,8 @@ mod registries;
 mod remote;
 #[path = "e2e/repeat.rs"]
 mod repeat;
+#[path = "e2e/rungs.rs"]
+mod rungs;
 #[path = "e2e/schemas.rs"]
 mod schemas;
 
@@ -71,6 +73,7 @@ fn run() -> anyhow::Result<ExitCode> {
         registries::TESTS,
         remote::TESTS,
         repeat::TESTS,
+        rungs::TESTS,
         schemas::TESTS,
     ];
     for (name, test) in tests.into_iter().flatten().copied() {

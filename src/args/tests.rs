@@ -2,7 +2,7 @@ use super::*;
 use graph::git::GitSource;
 
 use crate::args::values::{ContextValue, KeyValue};
-use crate::commands::build::args::{Isolation, ProgressMode};
+use crate::commands::build::args::ProgressMode;
 use oci::{ImageSource, LayoutImage, Platform};
 
 fn read(line: &str) -> Result<Cli, clap::Error> {
@@ -226,7 +226,7 @@ fn words_that_rbuild_does_not_know_are_refused() {
         "rbuild --network bridge .",
         "rbuild --allow everything .",
         "rbuild --jobs 0 .",
-        "rbuild --isolation chroot .",
+        "rbuild --isolation none .",
         "rbuild --provenance=mode=max .",
         "rbuild --sbom=true .",
         "rbuild -o type=oci,dest=x,compresion=zstd .",
@@ -238,7 +238,20 @@ fn words_that_rbuild_does_not_know_are_refused() {
     }
     let args = build("rbuild --progress plain --isolation full --provenance=false --sbom=false .");
     assert_eq!(args.progress, Some(ProgressMode::Plain));
-    assert_eq!(args.isolation, Isolation::Full);
+    for (line, isolation) in [
+        ("rbuild --isolation one-id .", sandbox::Isolation::OneId),
+        ("rbuild build . --isolation=full", sandbox::Isolation::Full),
+        (
+            "rbuild run --isolation full busybox",
+            sandbox::Isolation::Full,
+        ),
+    ] {
+        assert_eq!(
+            read(line).unwrap().global.isolation,
+            Some(isolation),
+            "{line}"
+        );
+    }
 }
 
 #[test]

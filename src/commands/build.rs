@@ -28,6 +28,7 @@ use dockerfile::lint::Warning;
 use exporter::{Delivered, Image, Request};
 use graph::{Graph, TargetPlatforms};
 use registry::Client;
+use sandbox::{Entered, Isolation};
 use solver::remote::GitAccess;
 use solver::{Packing, Remotes, Solution, SolveError, Solver};
 use store::Store;
@@ -67,9 +68,9 @@ pub(crate) fn run(
     let client = setup::client(environment)?;
 
     // Everything above needs no namespace; everything below may start threads.
-    setup::enter_namespaces()?;
-    let store = setup::open_store(&root)?;
-    let progress = progress(options.shown)?;
+    let entered = setup::enter(global)?;
+    let store = setup::open_layers(&root)?;
+    let progress = progress(options.shown, &heading(&entered))?;
     let readable = match found {
         Found::Here(readable) => readable,
         Found::Elsewhere(elsewhere) => {
@@ -103,8 +104,21 @@ fn parse(source: &Arc<Source>) -> Result<Dockerfile, Failure> {
     dockerfile::parse(source).map_err(|errors| Failure::dockerfile(source, &errors))
 }
 
-fn progress(shown: Shown) -> Result<Progress, Failure> {
-    let heading = concat!("building with rbuild ", env!("CARGO_PKG_VERSION"));
+const HEADING: &str = concat!("building with rbuild ", env!("CARGO_PKG_VERSION"));
+
+/// The first line: less than the best isolation is said where nobody overlooks it.
+fn heading(entered: &Entered) -> String {
+    let mut heading = HEADING.to_owned();
+    if entered.isolation != Isolation::Full {
+        heading += &format!(", isolation {}", entered.isolation);
+    }
+    if let Some((_, reason)) = entered.missed.first() {
+        heading += &format!(": {reason}");
+    }
+    heading
+}
+
+fn progress(shown: Shown, heading: &str) -> Result<Progress, Failure> {
     let progress = match shown {
         Shown::Plain => Progress::plain(heading, io::stderr()),
         Shown::Quiet | Shown::Nothing => Progress::quiet(),

@@ -68,8 +68,8 @@ pub(crate) fn run(
     };
     let root = setup::store_root(global, environment)?;
     let client = setup::client(environment)?;
-    setup::enter_namespaces()?;
-    let store = setup::open_store(&root)?;
+    setup::enter(global)?;
+    let store = setup::open_layers(&root)?;
     let (image, lowers) = interrupt::run(async {
         let image = image::find(&store, &client, &args.image, wanted.as_ref()).await?;
         let lowers = image::unpack(&store, &client, &image).await?;

@@ -23,7 +23,7 @@ fn main() {
     let steps: usize = arguments.next().unwrap_or(200);
     let layers: usize = arguments.next().unwrap_or(1);
     let started = Instant::now();
-    sandbox::enter().unwrap();
+    sandbox::enter(Some(sandbox::Isolation::Full)).unwrap();
     println!("enter: {:?}", started.elapsed());
 
     let top = std::env::temp_dir().join(format!("step-time-{}", std::process::id()));

@@ -18,7 +18,7 @@ mod stub;
 mod world;
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags};
@@ -27,9 +27,11 @@ use rustix::mount::MountPropagationFlags;
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
+use crate::identity::Identity;
 use crate::step::{CHILD_NAME, SettingUp, StepError, StepStatus};
+use crate::supervisor::Supervisor;
 use crate::wire::{self, Message};
-use crate::{Network, StepSpec, sys};
+use crate::{Confinement, Network, StepSpec, sys};
 
 /// Turns this process into the child of a step if it was started as one, and never returns then.
 ///
@@ -71,11 +73,14 @@ fn run_step(
         Mode::empty(),
     )
     .setting_up("open the mount namespace")?;
+    // Before anything of the step's own covers it.
+    let procfs = open_procfs().setting_up("open /proc")?;
     unshare(spec.network)?;
     rustix::system::sethostname(spec.hostname.as_bytes()).setting_up("set the host name")?;
 
     let mut stubs = Vec::new();
-    let ran = world::build(spec, &mut stubs).and_then(|world| run_in(spec, world, stdin, control));
+    let ran = world::build(spec, &mut stubs)
+        .and_then(|world| run_in(spec, world, stdin, control, &procfs));
     // Leaving the namespace, whose last process this is, unmounts everything in it.
     rustix::thread::move_into_link_name_space(outside.as_fd(), Some(LinkNameSpaceType::Mount))
         .setting_up("leave the step's mounts")?;
@@ -86,6 +91,11 @@ fn run_step(
     emptied?;
     removed?;
     Ok(())
+}
+
+fn open_procfs() -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc", flags, Mode::empty())
 }
 
 fn unshare(network: Network) -> Result<(), StepError> {
@@ -118,19 +128,93 @@ fn run_in(
     world: world::World,
     stdin: Option<OwnedFd>,
     control: &UnixStream,
+    procfs: &OwnedFd,
 ) -> Result<(), StepError> {
     // Closed by the kernel with this process; see `init`.
     let (outer_lives, outer) = io::pipe().setting_up("create a pipe")?;
-    let Some(init) = sys::fork().setting_up("fork")? else {
-        drop(outer);
-        init::run(spec, world, stdin, control, outer_lives.into());
+    let (supervision, supervised) = match ownership::is_recorded() {
+        true => {
+            let (ours, theirs) = UnixStream::pair().setting_up("create a socket")?;
+            let supervision = Supervision::Expected {
+                from: ours,
+                procfs,
+                identity: world.identity.clone(),
+                confinement: spec.confinement,
+            };
+            (supervision, Some(theirs))
+        }
+        false => (Supervision::None, None),
     };
-    drop((outer_lives, world, stdin));
-    attend(init, control)
+    let Some(init) = sys::fork().setting_up("fork")? else {
+        drop((outer, supervision));
+        let supervised = supervised.as_ref();
+        init::run(spec, world, stdin, control, supervised, outer_lives.into());
+    };
+    drop((outer_lives, world, stdin, supervised));
+    attend(init, control, supervision)
 }
 
-/// Waits for init; meanwhile passes signals on, and kills it when rbuild says so or is gone.
-fn attend(init: Pid, mut control: &UnixStream) -> Result<(), StepError> {
+/// Whether this process answers calls of the step's.
+enum Supervision<'a> {
+    /// It does not, or no longer.
+    None,
+    /// It will, once the command has sent the descriptor that its questions come from.
+    Expected {
+        from: UnixStream,
+        procfs: &'a OwnedFd,
+        identity: Identity,
+        confinement: Confinement,
+    },
+    Running(Supervisor),
+}
+
+impl Supervision<'_> {
+    fn source(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::None => None,
+            Self::Expected { from, .. } => Some(from.as_fd()),
+            Self::Running(supervisor) => Some(supervisor.as_fd()),
+        }
+    }
+
+    /// Takes what the source has to say.
+    fn advance(self) -> Result<Self, StepError> {
+        match self {
+            Self::None => Ok(Self::None),
+            Self::Expected {
+                from,
+                procfs,
+                identity,
+                confinement,
+            } => match wire::receive_descriptor(&from) {
+                Ok(listener) => {
+                    let supervisor =
+                        Supervisor::new(listener, procfs.as_fd(), &identity, confinement)
+                            .setting_up("supervise the step")?;
+                    Ok(Self::Running(supervisor))
+                }
+                // The command ended before it came so far, and has said why.
+                Err(_) => Ok(Self::None),
+            },
+            Self::Running(mut supervisor) => match supervisor.answer() {
+                Ok(()) => Ok(Self::Running(supervisor)),
+                // Nobody is left to be answered.
+                Err(error) => {
+                    tracing::debug!(%error, "supervision ends");
+                    Ok(Self::None)
+                }
+            },
+        }
+    }
+}
+
+/// Waits for init; meanwhile answers the step's calls, passes signals on, and kills it when rbuild says
+/// so or is gone.
+fn attend(
+    init: Pid,
+    mut control: &UnixStream,
+    mut supervision: Supervision<'_>,
+) -> Result<(), StepError> {
     let handle = rustix::process::pidfd_open(init, PidfdFlags::empty())
         .setting_up("open a handle on the step's first process")?;
     let mut listening = true;
@@ -139,11 +223,23 @@ fn attend(init: Pid, mut control: &UnixStream) -> Result<(), StepError> {
         if listening {
             ready.push(PollFd::new(&control, PollFlags::IN));
         }
+        if let Some(source) = supervision.source() {
+            ready.push(PollFd::from_borrowed_fd(source, PollFlags::IN));
+        }
         match rustix::event::poll(&mut ready, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno).setting_up("wait for the step"),
         }
-        if !ready[0].revents().is_empty() {
+        let is_asked = ready
+            .get(1 + usize::from(listening))
+            .is_some_and(|source| !source.revents().is_empty());
+        let has_ended = !ready[0].revents().is_empty();
+        let is_told = listening && !ready[1].revents().is_empty();
+        drop(ready);
+        if is_asked {
+            supervision = supervision.advance()?;
+        }
+        if has_ended {
             let ended = rustix::process::waitpid(Some(init), WaitOptions::empty())
                 .setting_up("wait for the step")?;
             // Killed, by us or for want of memory, it could not report what became of the command.
@@ -152,7 +248,7 @@ fn attend(init: Pid, mut control: &UnixStream) -> Result<(), StepError> {
             }
             return Ok(());
         }
-        if ready.get(1).is_none_or(|fd| fd.revents().is_empty()) {
+        if !is_told {
             continue;
         }
         let mut signals = [0; 16];

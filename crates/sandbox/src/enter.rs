@@ -1,36 +1,40 @@
 //! Entering the namespaces in which an ordinary user is root, once per process.
 //!
 //! The kernel lets the map of ids be written from outside only, by somebody privileged in the parent
-//! namespace: `newuidmap` for an ordinary user, root itself otherwise. So a helper is forked first:
+//! namespace: `newuidmap` for an ordinary user, root itself otherwise. What a machine allows is found by
+//! trying, and what was tried must leave no trace; so a probe, a forked child, makes the namespace:
 //!
 //! ```text
-//! rbuild   fork ──── unshare(user, mount) ── "go" ─┐        ┌─► read the maps back, go on as root
-//! helper     └────── waits ────────────────────────┴─ map ──┴─► exits
+//! probe    unshare(user) ─ "made" ─┐          ┌─ unshare(mount), first use of the rights ─ "usable" ─┐
+//! rbuild   fork ── waits ──────────┴── map ───┴── waits ─────────────────────────────────────────────┴─ joins
 //! ```
 //!
-//! The process that called is the process that returns: no program is executed again, no outer process
-//! is left that would have to forward signals. Measured, this costs what the two mapping programs cost.
+//! rbuild joins the namespace that turned out to be usable, with a mount namespace of its own, and the
+//! probe ends. Where one does not, the next rung of [`Isolation`] is tried. The process that called is
+//! the process that returns: no program is executed again, and no outer process is left that would have
+//! to forward signals.
 
 mod idmap;
+mod isolation;
 mod obstacle;
+mod probe;
 
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::io;
+use std::path::PathBuf;
 
-use rustix::mount::MountPropagationFlags;
-use rustix::process::Pid;
-use rustix::thread::{CapabilitySet, UnshareFlags};
-use serde::{Deserialize, Serialize};
+use rustix::thread::CapabilitySet;
 
 pub use idmap::{IdKind, IdRange};
+pub use isolation::{Isolation, UnknownIsolation};
 pub use obstacle::Obstacle;
 
-use crate::sys;
-
 /// What [`enter()`] achieved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Entered {
+    /// The rung.
+    pub isolation: Isolation,
+    /// Why it is not a higher one; the highest first.
+    pub missed: Vec<(Isolation, EnterError)>,
     /// The map of user ids, as the kernel shows it.
     pub users: Vec<IdRange>,
     /// The map of group ids, as the kernel shows it.
@@ -112,9 +116,9 @@ pub enum EnterError {
         /// Why.
         source: io::Error,
     },
-    /// The helper process could not be used.
-    #[error("the helper that writes the id maps: {what}")]
-    Helper {
+    /// The probe could not be used.
+    #[error("the process that tries the namespaces: {what}")]
+    Probe {
         /// What was being done.
         what: &'static str,
         /// What the kernel said.
@@ -168,8 +172,62 @@ impl EnterError {
             | Self::MapRefused { .. }
             | Self::MapDiffers { .. }
             | Self::Read { .. }
-            | Self::Helper { .. } => None,
+            | Self::Probe { .. } => None,
         }
+    }
+}
+
+/// Moves this process onto the highest rung that the machine allows, or onto the one that is `wanted`.
+///
+/// Called once, early in `main`, before any thread is started. Returns in the same process, with the
+/// same process id, so signals and exit status need no forwarding.
+///
+/// - An ordinary user becomes 0; the ranges of `/etc/subuid` and `/etc/subgid` become 1 and up, by
+///   `newuidmap` and `newgidmap`. Without them there is 0 alone.
+/// - Root gets a new user namespace too, in which every id keeps its number: a step's root is then
+///   not the host's, and the private binfmt_misc works.
+///
+/// Mounts made later on the host stay visible; mounts made here never reach the host. The caller's
+/// supplementary groups stay with this process, for the files it may read by them; no step has them.
+///
+/// # Errors
+///
+/// That of the rung that is wanted, else that of the lowest; each says what is missing, and
+/// [`EnterError::help`] how to get it.
+pub fn enter(wanted: Option<Isolation>) -> Result<Entered, EnterError> {
+    let caller = idmap::Caller::current();
+    let rungs: &[Isolation] = match &wanted {
+        Some(wanted) => std::slice::from_ref(wanted),
+        None => &Isolation::LADDER,
+    };
+    let mut missed = Vec::new();
+    for &isolation in rungs {
+        let plan = match isolation {
+            Isolation::Full => Plan::full(&caller),
+            Isolation::OneId => Plan::one_id(&caller),
+        };
+        let entered = plan.and_then(|plan| {
+            probe::enter(&caller, &plan)?;
+            Ok(plan)
+        });
+        match entered {
+            Ok(Plan { users, groups, .. }) => {
+                return Ok(Entered {
+                    isolation,
+                    missed,
+                    users,
+                    groups,
+                });
+            }
+            // A mistake of the program's, on any rung.
+            Err(error @ EnterError::Threads) => return Err(error),
+            Err(error) => missed.push((isolation, error)),
+        }
+    }
+    // The lowest rung needs least, so what keeps from it keeps from all.
+    match missed.pop() {
+        Some((_, error)) => Err(error),
+        None => Err(EnterError::Threads),
     }
 }
 
@@ -181,8 +239,10 @@ struct Plan {
 }
 
 enum Writer {
-    /// Root writes the files of `/proc` itself.
+    /// This process writes the files of `/proc` itself.
     Kernel,
+    /// The same, of one id, which everybody may who gives up changing groups.
+    KernelWithoutGroups,
     /// The setuid programs of the distribution do.
     Programs {
         newuidmap: PathBuf,
@@ -190,56 +250,8 @@ enum Writer {
     },
 }
 
-/// What the helper tells the process it helped.
-#[derive(Serialize, Deserialize)]
-enum Answer {
-    Mapped,
-    ProgramRefused { program: PathBuf, message: String },
-    KernelRefused { kind: IdKind, errno: i32 },
-}
-
-/// Moves this process into a new user and mount namespace in which it is root.
-///
-/// Called once, early in `main`, before any thread is started. Returns in the same process, with the
-/// same process id, so signals and exit status need no forwarding.
-///
-/// - An ordinary user becomes 0; the ranges of `/etc/subuid` and `/etc/subgid` become 1 and up, by
-///   `newuidmap` and `newgidmap`.
-/// - Root gets a new user namespace too, in which every id keeps its number: a step's root is then
-///   not the host's, and the private binfmt_misc works.
-///
-/// Mounts made later on the host stay visible; mounts made here never reach the host. The caller's
-/// supplementary groups stay with this process, for the files it may read by them; no step has them.
-///
-/// # Errors
-///
-/// Each says what is missing; [`EnterError::help`] says how to get it.
-pub fn enter() -> Result<Entered, EnterError> {
-    let caller = idmap::Caller::current();
-    let plan = Plan::make(&caller)?;
-    unshare_and_map(&caller, &plan)?;
-    for (kind, wanted) in [(IdKind::User, &plan.users), (IdKind::Group, &plan.groups)] {
-        let found = idmap::in_force(kind)?;
-        if found != *wanted {
-            return Err(EnterError::MapDiffers {
-                kind,
-                wanted: wanted.clone(),
-                found,
-            });
-        }
-    }
-    // Some hosts create the namespace and withhold its privileges: this is the first use of them.
-    let propagation = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
-    rustix::mount::mount_change("/", propagation)
-        .map_err(|errno| no_user_namespace(&caller, errno.into()))?;
-    Ok(Entered {
-        users: plan.users,
-        groups: plan.groups,
-    })
-}
-
 impl Plan {
-    fn make(caller: &idmap::Caller) -> Result<Self, EnterError> {
+    fn full(caller: &idmap::Caller) -> Result<Self, EnterError> {
         if may_map_anything() {
             let identity = |kind| -> Result<Vec<IdRange>, EnterError> {
                 let mut ranges = idmap::in_force(kind)?;
@@ -269,6 +281,22 @@ impl Plan {
             },
         })
     }
+
+    fn one_id(caller: &idmap::Caller) -> Result<Self, EnterError> {
+        let (users, groups) = idmap::own(caller);
+        Ok(Self {
+            users,
+            groups,
+            writer: Writer::KernelWithoutGroups,
+        })
+    }
+
+    fn ranges(&self, kind: IdKind) -> &[IdRange] {
+        match kind {
+            IdKind::User => &self.users,
+            IdKind::Group => &self.groups,
+        }
+    }
 }
 
 /// Whether this process may write any map for a namespace below its own: root, in most cases.
@@ -293,122 +321,10 @@ pub(crate) fn find_in_path(program: &str) -> Option<PathBuf> {
         })
 }
 
-fn unshare_and_map(caller: &idmap::Caller, plan: &Plan) -> Result<(), EnterError> {
-    let helper = |what| move |source| EnterError::Helper { what, source };
-    let (await_go, mut go) = io::pipe().map_err(helper("pipe"))?;
-    let (mut hear_answer, answer) = io::pipe().map_err(helper("pipe"))?;
-    let this = rustix::process::getpid();
-    let Some(pid) = sys::fork().map_err(helper("fork"))? else {
-        drop((go, hear_answer));
-        help(this, plan, await_go, answer);
-    };
-    drop((await_go, answer));
-
-    let unshared = sys::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS);
-    if unshared.is_ok() {
-        go.write_all(b"g").map_err(helper("write"))?;
-    }
-    drop(go);
-    let mut text = Vec::new();
-    hear_answer.read_to_end(&mut text).map_err(helper("read"))?;
-    rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())
-        .map_err(|errno| helper("wait")(errno.into()))?;
-
-    unshared.map_err(|source| match source.raw_os_error() {
-        Some(libc::EINVAL) => EnterError::Threads,
-        _ => no_user_namespace(caller, source),
-    })?;
-    let answer = serde_json::from_slice(&text).map_err(|error| helper("answer")(error.into()))?;
-    match answer {
-        Answer::Mapped => Ok(()),
-        Answer::ProgramRefused { program, message } => {
-            Err(EnterError::MapperRefused { program, message })
-        }
-        Answer::KernelRefused { kind, errno } => Err(EnterError::MapRefused {
-            kind,
-            source: io::Error::from_raw_os_error(errno),
-        }),
-    }
-}
-
 fn no_user_namespace(caller: &idmap::Caller, source: io::Error) -> EnterError {
     EnterError::NoUserNamespace {
         user: caller.to_string(),
         obstacle: Obstacle::find(),
         source,
     }
-}
-
-/// The helper: waits until `target` is in its new namespace, maps its ids, and ends.
-fn help(target: Pid, plan: &Plan, mut await_go: io::PipeReader, mut tell: io::PipeWriter) -> ! {
-    let mut byte = [0];
-    if await_go.read_exact(&mut byte).is_err() {
-        // No namespace came about, or the process is gone: there is nothing to map.
-        sys::exit_now(0);
-    }
-    let answer = match &plan.writer {
-        Writer::Kernel => write_maps(target, plan),
-        Writer::Programs {
-            newuidmap,
-            newgidmap,
-        } => run_mappers(
-            target,
-            [(newuidmap, &plan.users), (newgidmap, &plan.groups)],
-        ),
-    };
-    let told = serde_json::to_vec(&answer)
-        .map_err(io::Error::from)
-        .and_then(|text| tell.write_all(&text));
-    sys::exit_now(i32::from(told.is_err()));
-}
-
-fn write_maps(target: Pid, plan: &Plan) -> Answer {
-    for (kind, ranges) in [(IdKind::User, &plan.users), (IdKind::Group, &plan.groups)] {
-        let lines: String = ranges
-            .iter()
-            .map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count))
-            .collect();
-        let file = format!("/proc/{}/{}", target.as_raw_pid(), kind.map_file());
-        if let Err(error) = std::fs::write(file, lines) {
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            return Answer::KernelRefused { kind, errno };
-        }
-    }
-    Answer::Mapped
-}
-
-/// Runs both programs at once: each costs milliseconds, and neither waits for the other.
-fn run_mappers(target: Pid, maps: [(&PathBuf, &Vec<IdRange>); 2]) -> Answer {
-    let refused = |program: &Path, message: String| Answer::ProgramRefused {
-        program: program.to_owned(),
-        message,
-    };
-    let mut running = Vec::new();
-    for (program, ranges) in maps {
-        let mut command = Command::new(program);
-        command.arg(target.as_raw_pid().to_string());
-        for range in ranges {
-            command.args([range.inside, range.outside, range.count].map(|id| id.to_string()));
-        }
-        command
-            .env_clear()
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::piped());
-        match command.spawn() {
-            Ok(child) => running.push((program, child)),
-            Err(error) => return refused(program, error.to_string()),
-        }
-    }
-    for (program, child) in running {
-        match child.wait_with_output() {
-            Ok(output) if output.status.success() => {}
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                return refused(program, format!("{} ({})", said.trim(), output.status));
-            }
-            Err(error) => return refused(program, error.to_string()),
-        }
-    }
-    Answer::Mapped
 }

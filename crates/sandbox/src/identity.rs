@@ -9,6 +9,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+pub use ownership::Owner;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -29,15 +30,6 @@ pub struct Identity {
     pub groups: Vec<u32>,
     /// Home directory of the account, when the account file has one for this user.
     pub home: Option<String>,
-}
-
-/// Owner of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Owner {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
 }
 
 /// Why a user or group could not be looked up.

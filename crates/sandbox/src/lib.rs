@@ -36,13 +36,16 @@ pub mod rootfs;
 mod seccomp;
 mod spec;
 mod step;
+mod supervisor;
 mod sys;
 mod wire;
 
 pub use architecture::{Architecture, UnknownArchitecture};
 pub use child::run_if_child;
 pub use emulation::{Emulation, EmulationError, How, Unusable};
-pub use enter::{EnterError, Entered, IdKind, IdRange, Obstacle, enter};
+pub use enter::{
+    EnterError, Entered, IdKind, IdRange, Isolation, Obstacle, UnknownIsolation, enter,
+};
 pub use rootfs::{OsError, RootError};
 pub use spec::{
     Access, Bind, Confinement, Limit, Mount, MountSource, Network, Resource, RootFs, StepSpec,

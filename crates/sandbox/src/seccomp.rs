@@ -12,6 +12,7 @@
 //!                                                               └──► ENOSYS  (newer than this table)
 //! ```
 
+pub(crate) mod supervised;
 mod table;
 
 use libc::sock_filter;
@@ -29,6 +30,13 @@ enum Rule {
     Socket,
     /// 32-bit x86 `socketcall`: not to create a socket; its family is out of a filter's sight.
     Socketcall,
+    /// The supervisor of the one-id rung answers.
+    Ask,
+    /// The same, if it may create a file; the flags of `open` are argument 1 or 2.
+    AskIfCreating(u8),
+    /// `prlimit64`, `setrlimit`: the limit that holds the identity stays, the others are set; the
+    /// resource is argument 0 or 1.
+    Limit(u8),
     /// It exists and is refused with `EPERM`.
     Refuse,
     /// It does not exist as far as a step can see, `ENOSYS`.
@@ -90,32 +98,55 @@ const ARCHITECTURE: u32 = 4;
 /// Low half of argument 0, on a little-endian machine.
 const ARGUMENT_0: u32 = 16;
 
-/// Returns the filter of every step.
-pub(crate) fn filter() -> Vec<sock_filter> {
+/// Which calls a filter leaves to somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coverage {
+    /// What is not harmless is refused.
+    Listed,
+    /// What is not harmless is refused, and calls about owners and identities are supervised.
+    ListedAndSupervised,
+    /// Calls about owners and identities are supervised; the others are made.
+    Supervised,
+}
+
+/// Returns the filter of a step.
+pub(crate) fn filter(coverage: Coverage) -> Vec<sock_filter> {
     let mut program = vec![load(ARCHITECTURE)];
     for abi in &ABIS {
-        let body = search(&runs(abi.column));
+        let body = search(&runs(abi.column, coverage));
         // Not this instruction set: over the body, to the next comparison.
         program.push(jump(libc::BPF_JEQ, abi.audit, 1, 0));
         program.push(goto(body.len() + 1));
         program.push(load(NUMBER));
         program.extend(body);
     }
-    program.push(answer(libc::SECCOMP_RET_KILL_PROCESS));
+    program.push(match coverage {
+        Coverage::Listed | Coverage::ListedAndSupervised => answer(libc::SECCOMP_RET_KILL_PROCESS),
+        Coverage::Supervised => answer(libc::SECCOMP_RET_ALLOW),
+    });
     program
 }
 
 /// The numbers of one instruction set, cut where the rule changes: (first number, rule).
-fn runs(column: usize) -> Vec<(u32, Rule)> {
+fn runs(column: usize, coverage: Coverage) -> Vec<(u32, Rule)> {
     let mut rules: Vec<(u32, Rule)> = table::CALLS
         .iter()
-        .filter_map(|(_, rule, numbers)| {
+        .filter_map(|(name, rule, numbers)| {
             let number = u32::try_from(numbers[column]).ok()?;
-            Some((number, *rule))
+            let supervised = match coverage {
+                Coverage::Listed => None,
+                Coverage::ListedAndSupervised | Coverage::Supervised => supervised::rule(name),
+            };
+            Some((number, supervised.unwrap_or(*rule)))
         })
         .collect();
     // `clone3` hides its flags in memory; without it the C libraries fall back to `clone`.
     rules.push((CLONE3, Rule::Unknown));
+    if coverage == Coverage::Supervised {
+        rules.retain(|(_, rule)| {
+            matches!(rule, Rule::Ask | Rule::AskIfCreating(_) | Rule::Limit(_))
+        });
+    }
     rules.sort_unstable_by_key(|(number, _)| *number);
 
     let mut runs = Vec::new();
@@ -126,17 +157,39 @@ fn runs(column: usize) -> Vec<(u32, Rule)> {
         }
     };
     for (number, rule) in rules {
-        fill_gap(next, number, &mut cut);
+        fill_gap(next, number, coverage, &mut cut);
         cut(number, rule);
         next = number + 1;
     }
-    fill_gap(next, u32::MAX, &mut cut);
+    fill_gap(next, u32::MAX, coverage, &mut cut);
     runs
+}
+
+/// The names and numbers of the calls that are supervised, for one instruction set.
+pub(crate) fn supervised_calls() -> impl Iterator<Item = (u32, u32, &'static str)> {
+    ABIS.iter().flat_map(|abi| {
+        table::CALLS.iter().filter_map(|(name, _, numbers)| {
+            let number = u32::try_from(numbers[abi.column]).ok()?;
+            let rule = supervised::rule(name)?;
+            (!matches!(rule, Rule::Limit(_))).then_some((abi.audit, number, *name))
+        })
+    })
+}
+
+/// Whether an instruction set is the machine's own, of 64 bits.
+pub(crate) fn is_native(audit: u32) -> bool {
+    ABIS[0].audit == audit
 }
 
 /// Numbers without a rule: refused up to the newest known one, unknown after it. The latter holds
 /// for x32 on x86-64 too, whose numbers begin at 2³⁰.
-fn fill_gap(first: u32, end: u32, cut: &mut impl FnMut(u32, Rule)) {
+fn fill_gap(first: u32, end: u32, coverage: Coverage, cut: &mut impl FnMut(u32, Rule)) {
+    if coverage == Coverage::Supervised {
+        if first < end {
+            cut(first, Rule::Allow);
+        }
+        return;
+    }
     if first < end && first <= table::NEWEST {
         cut(first, Rule::Refuse);
     }
@@ -167,6 +220,7 @@ fn search(runs: &[(u32, Rule)]) -> Vec<sock_filter> {
 fn act(rule: Rule) -> Vec<sock_filter> {
     let allow = answer(libc::SECCOMP_RET_ALLOW);
     let refuse = errno(libc::EPERM);
+    let ask = answer(libc::SECCOMP_RET_USER_NOTIF);
     match rule {
         Rule::Allow => vec![allow],
         Rule::Refuse => vec![refuse],
@@ -180,6 +234,26 @@ fn act(rule: Rule) -> Vec<sock_filter> {
         Rule::Personality => one_of(&PERSONALITIES, allow, refuse),
         Rule::Socket => one_of(&[libc::AF_VSOCK as u32, libc::AF_ALG as u32], refuse, allow),
         Rule::Socketcall => one_of(&[SOCKETCALL_SOCKET], errno(libc::ENOSYS), allow),
+        Rule::Ask => vec![ask],
+        Rule::AskIfCreating(argument) => vec![
+            load(ARGUMENT_0 + 8 * u32::from(argument)),
+            jump(libc::BPF_JSET, supervised::CREATING, 0, 1),
+            ask,
+            allow,
+        ],
+        Rule::Limit(resource) => {
+            let new = u32::from(resource) + 1;
+            vec![
+                load(ARGUMENT_0 + 8 * u32::from(resource)),
+                jump(libc::BPF_JEQ, supervised::IDENTITY_LIMIT, 1, 0),
+                allow,
+                // Asking is allowed: there is no new limit at address zero.
+                load(ARGUMENT_0 + 8 * new),
+                jump(libc::BPF_JEQ, 0, 0, 1),
+                allow,
+                errno(0),
+            ]
+        }
     }
 }
 
@@ -234,7 +308,7 @@ mod tests {
 
     /// Runs the program as the kernel would.
     fn verdict(audit: u32, number: u32, argument: u32) -> u32 {
-        let program = filter();
+        let program = filter(Coverage::Listed);
         assert!(program.len() < 4096, "{} instructions", program.len());
         let (mut accumulator, mut at) = (0, 0);
         loop {
@@ -279,7 +353,13 @@ mod tests {
                     Some(Rule::Allow) => libc::SECCOMP_RET_ALLOW,
                     Some(Rule::Socketcall) | Some(Rule::Clone) | Some(Rule::Socket) => continue,
                     Some(Rule::Personality) => EPERM,
-                    Some(Rule::Refuse | Rule::Unknown) => panic!("not for the table"),
+                    Some(
+                        Rule::Ask
+                        | Rule::AskIfCreating(_)
+                        | Rule::Limit(_)
+                        | Rule::Refuse
+                        | Rule::Unknown,
+                    ) => panic!("not for the table"),
                     None if number == CLONE3 || number > table::NEWEST => ENOSYS,
                     None => EPERM,
                 };

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
@@ -160,6 +160,29 @@ pub(crate) fn set_mount_attributes(fd: BorrowedFd<'_>, attributes: u64) -> io::R
 ///
 /// `EACCES` without `CAP_SYS_ADMIN` in the user namespace, `EINVAL` for a malformed program.
 pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    seccomp(program, 0).map(drop)
+}
+
+/// The same for a filter that asks a supervisor; returns where the questions are read.
+///
+/// # Errors
+///
+/// As [`install_filter`]; `EBUSY` if there is a supervisor already.
+pub(crate) fn install_supervised_filter(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    // A question that has been read is answered before a signal interrupts the call (Linux 5.19):
+    // without that, what has been done for it would be done twice.
+    const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
+    let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let installed = match seccomp(program, listener | WAIT_KILLABLE_RECV) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => seccomp(program, listener),
+        installed => installed,
+    };
+    let fd = RawFd::try_from(installed?).map_err(|_| io::ErrorKind::InvalidData)?;
+    // SAFETY: with this flag the call returns a new descriptor, which nobody else knows of.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn seccomp(program: &[libc::sock_filter], flags: libc::c_ulong) -> io::Result<libc::c_long> {
     let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog {
         len: length,
@@ -170,11 +193,117 @@ pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            0,
+            flags,
             &raw const program,
         )
     };
-    checked(status)
+    checked(status).map(|()| status)
+}
+
+/// Reads the next question of a supervised process.
+///
+/// # Errors
+///
+/// `ENOENT` if the process is gone meanwhile, `EINTR`.
+pub(crate) fn receive_question(listener: BorrowedFd<'_>) -> io::Result<libc::seccomp_notif> {
+    const RECEIVE: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
+    // SAFETY: the structure holds integers, for which zero is a value, and the kernel wants zeros.
+    let mut question: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: this request writes one such structure, whose size is part of the request's number.
+    let status = unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut question) };
+    checked(status.into()).map(|()| question)
+}
+
+/// Answers a question.
+///
+/// # Errors
+///
+/// `ENOENT` if the process is gone.
+pub(crate) fn send_answer(
+    listener: BorrowedFd<'_>,
+    answer: &libc::seccomp_notif_resp,
+) -> io::Result<()> {
+    const SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
+    // SAFETY: this request reads one such structure, whose size is part of the request's number.
+    let status =
+        unsafe { libc::ioctl(listener.as_raw_fd(), SEND, ptr::from_ref(answer).cast_mut()) };
+    checked(status.into())
+}
+
+/// Returns whether the process that asked is still the one that waits.
+pub(crate) fn is_waiting(listener: BorrowedFd<'_>, question: u64) -> bool {
+    const ID_VALID: libc::Ioctl = 0x4008_2102_u32 as libc::Ioctl;
+    // SAFETY: this request reads one number of 64 bits.
+    let status = unsafe { libc::ioctl(listener.as_raw_fd(), ID_VALID, &raw const question) };
+    status == 0
+}
+
+/// Answers a question with a descriptor for the process that asked, which gets its number.
+///
+/// # Errors
+///
+/// `EMFILE` at the process's limit, `ENOENT` if it is gone.
+pub(crate) fn answer_with_descriptor(
+    listener: BorrowedFd<'_>,
+    question: u64,
+    descriptor: BorrowedFd<'_>,
+    flags: u32,
+) -> io::Result<()> {
+    const ADD_FD: libc::Ioctl = 0x4018_2103_u32 as libc::Ioctl;
+    let request = libc::seccomp_notif_addfd {
+        id: question,
+        flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
+        srcfd: descriptor.as_raw_fd() as u32,
+        newfd: 0,
+        newfd_flags: flags,
+    };
+    // SAFETY: this request reads one such structure, whose size is part of the request's number.
+    let status = unsafe { libc::ioctl(listener.as_raw_fd(), ADD_FD, &raw const request) };
+    checked(status.into())
+}
+
+/// Returns the soft limit of a process on a resource that `rustix` does not name for others.
+///
+/// # Errors
+///
+/// `ESRCH` if it does not exist, `EPERM` if it is somebody else's.
+pub(crate) fn limit_of(process: Pid, resource: u32) -> io::Result<u64> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: without a new limit the call writes the present one to the structure it is given.
+    let status = unsafe {
+        libc::prlimit64(
+            process.as_raw_pid(),
+            resource as _,
+            ptr::null(),
+            &raw mut limit,
+        )
+    };
+    checked(status.into()).map(|()| limit.rlim_cur)
+}
+
+/// Sets the soft limit of a process on a resource, with no limit above it.
+///
+/// # Errors
+///
+/// As [`limit_of`].
+pub(crate) fn set_limit_of(process: Pid, resource: u32, soft: u64) -> io::Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: libc::RLIM64_INFINITY,
+    };
+    // SAFETY: the call reads the structure and is not asked for the old limit.
+    let status = unsafe {
+        libc::prlimit64(
+            process.as_raw_pid(),
+            resource as _,
+            &raw const limit,
+            ptr::null_mut(),
+        )
+    };
+    checked(status.into())
 }
 
 /// Switches on the loopback device of this network namespace; `socket` is any internet socket.

@@ -72,12 +72,7 @@ pub(crate) fn receive_spec(mut socket: &UnixStream) -> io::Result<(StepSpec, Opt
     if received.bytes != length.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let stdin = ancillary.drain().find_map(|message| {
-        let RecvAncillaryMessage::ScmRights(mut descriptors) = message else {
-            return None;
-        };
-        descriptors.next()
-    });
+    let stdin = first_descriptor(&mut ancillary);
     let length = u64::from_le_bytes(length);
     if length > MAX_SPEC_BYTES {
         return Err(io::ErrorKind::InvalidData.into());
@@ -87,6 +82,40 @@ pub(crate) fn receive_spec(mut socket: &UnixStream) -> io::Result<(StepSpec, Opt
         .take(length)
         .read_to_end(&mut spec)?;
     Ok((serde_json::from_slice(&spec)?, stdin))
+}
+
+/// Hands a descriptor over.
+pub(crate) fn send_descriptor(socket: &UnixStream, descriptor: OwnedFd) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor.as_fd()];
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let byte = [IoSlice::new(b"d")];
+    rustix::net::sendmsg(socket, &byte, &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Takes a descriptor that was handed over.
+pub(crate) fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    first_descriptor(&mut ancillary).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+fn first_descriptor(ancillary: &mut RecvAncillaryBuffer<'_>) -> Option<OwnedFd> {
+    ancillary.drain().find_map(|message| {
+        let RecvAncillaryMessage::ScmRights(mut descriptors) = message else {
+            return None;
+        };
+        descriptors.next()
+    })
 }
 
 /// Reports to rbuild; where it cannot be told any more there is nobody to tell.

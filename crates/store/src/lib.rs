@@ -12,6 +12,7 @@
 //! records/<kind>/xx/<hex>    small JSON documents: cache records, packed variants of a layer
 //! mounts/<hash>/fs           directories that RUN steps fill and later builds find again
 //! locks/<kind>/<hex>         advisory locks, one for each thing that only one may make at a time
+//! ids                        the map of ids that the files of the layers were made with
 //! tmp/<id>/                  unfinished work of one process, which holds a lock on the directory
 //! ```
 //!
@@ -29,6 +30,7 @@ pub mod content;
 pub mod disk;
 #[cfg(test)]
 mod fixture;
+mod ids;
 pub mod images;
 pub mod layer;
 pub mod lock;
@@ -40,6 +42,7 @@ pub mod snapshot;
 pub use cache::Records;
 pub use content::{BlobWriter, ContentStore};
 pub use disk::{DiskError, Kind};
+pub use ids::IdsError;
 pub use images::Images;
 pub use layer::{ExportOptions, LayerDraft, LayerId, Layers, PackedLayer};
 pub use lock::Lock;

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use oci::Digest;
+use ownership::Owner;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use serde::{Deserialize, Serialize};
 
@@ -204,7 +205,8 @@ impl CacheMounts {
             },
         };
         let CacheMountAttributes { mode, uid, gid } = attributes;
-        std::os::unix::fs::chown(&fs, Some(uid), Some(gid)).doing("changing the owner of", &fs)?;
+        ownership::set_at(rustix::fs::CWD, &fs, Owner { uid, gid })
+            .doing("changing the owner of", &fs)?;
         // Not left to the umask; and after the owner, whose change takes bits away.
         std::fs::set_permissions(&fs, Permissions::from_mode(mode)).doing("protecting", &fs)?;
 

@@ -11,6 +11,7 @@ use oci::Digest;
 use crate::cache::Records;
 use crate::content::ContentStore;
 use crate::disk::{self, DiskError, Doing, Durability, Kind};
+use crate::ids::{self, IdsError};
 use crate::images::Images;
 use crate::layer::Layers;
 use crate::lock::Lock;
@@ -217,6 +218,15 @@ impl Store {
     /// Returns the directory of the store.
     pub fn root(&self) -> &Path {
         &self.shared.root
+    }
+
+    /// Keeps the store to the ids of this process, for whoever reads or makes layers.
+    ///
+    /// # Errors
+    ///
+    /// Its layers were made with others.
+    pub fn keep_ids(&self) -> Result<(), IdsError> {
+        ids::keep(&self.shared)
     }
 
     /// Returns the blobs.

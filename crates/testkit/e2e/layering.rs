@@ -18,11 +18,15 @@ pub(crate) const TESTS: &[crate::Test] = &[
 const TABLE: &[(&str, &[&str])] = &[
     ("dockerfile-parser", &[]),
     ("oci", &[]),
-    ("sandbox", &[]),
+    ("ownership", &[]),
+    ("sandbox", &["ownership"]),
     ("graph", &["dockerfile-parser", "oci"]),
-    ("store", &["oci"]),
+    ("store", &["oci", "ownership"]),
     ("registry", &["oci"]),
-    ("solver", &["graph", "oci", "registry", "sandbox", "store"]),
+    (
+        "solver",
+        &["graph", "oci", "ownership", "registry", "sandbox", "store"],
+    ),
     ("exporter", &["oci", "registry", "store"]),
     (
         "rbuild",

@@ -13,6 +13,9 @@ use crate::skip::Skip;
 /// The user that `setup-users.sh` makes, with ranges of subordinate ids.
 const TEST_USER: &str = "rbuild-test";
 
+/// The user that it makes without.
+const TEST_USER_WITHOUT_IDS: &str = "rbuild-test-nosub";
+
 /// Who runs rbuild.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Account {
@@ -20,6 +23,8 @@ pub enum Account {
     Root,
     /// An ordinary user: `rbuild-test` where the tests run as root, else whoever runs them.
     Ordinary,
+    /// An ordinary user without subordinate ids; only where the tests run as root.
+    WithoutIds,
 }
 
 impl Account {
@@ -27,7 +32,7 @@ impl Account {
     #[must_use]
     pub fn available() -> &'static [Self] {
         if is_root() {
-            &[Self::Ordinary, Self::Root]
+            &[Self::Ordinary, Self::WithoutIds, Self::Root]
         } else {
             &[Self::Ordinary]
         }
@@ -43,11 +48,17 @@ impl Account {
             Self::Root if is_root() => Ok(()),
             Self::Root => Err(Skip("the tests do not run as root".to_owned()).into()),
             Self::Ordinary if is_root() => {
-                let (uid, gid) = test_user()?;
+                let (uid, gid) = test_user(TEST_USER)?;
                 command.uid(uid).gid(gid);
                 Ok(())
             }
             Self::Ordinary => Ok(()),
+            Self::WithoutIds if is_root() => {
+                let (uid, gid) = test_user(TEST_USER_WITHOUT_IDS)?;
+                command.uid(uid).gid(gid);
+                Ok(())
+            }
+            Self::WithoutIds => Err(Skip("the tests do not run as root".to_owned()).into()),
         }
     }
 
@@ -57,8 +68,13 @@ impl Account {
     ///
     /// As [`Self::apply`], or the owner cannot be changed.
     pub fn own(self, path: &Path) -> anyhow::Result<()> {
-        if self == Self::Ordinary && is_root() {
-            let (uid, gid) = test_user()?;
+        let name = match self {
+            Self::Root => None,
+            Self::Ordinary => Some(TEST_USER),
+            Self::WithoutIds => Some(TEST_USER_WITHOUT_IDS),
+        };
+        if let Some(name) = name.filter(|_| is_root()) {
+            let (uid, gid) = test_user(name)?;
             chown(path, Some(uid), Some(gid))
                 .with_context(|| format!("chown {}", path.display()))?;
         }
@@ -71,6 +87,7 @@ impl std::fmt::Display for Account {
         f.write_str(match self {
             Self::Root => "root",
             Self::Ordinary => "user",
+            Self::WithoutIds => "user without ids",
         })
     }
 }
@@ -81,16 +98,16 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn test_user() -> anyhow::Result<(u32, u32)> {
+fn test_user(name: &str) -> anyhow::Result<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").context("/etc/passwd")?;
     users
         .lines()
         .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields[0] == TEST_USER)
+        .find(|fields| fields[0] == name)
         .and_then(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))
         .ok_or_else(|| {
             Skip(format!(
-                "no user {TEST_USER}; crates/testkit/setup-users.sh makes it"
+                "no user {name}; crates/testkit/setup-users.sh makes it"
             ))
             .into()
         })

@@ -103,10 +103,6 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
 
-    /// How RUN steps are kept apart from this machine
-    #[arg(long, value_name = "LEVEL", default_value = "full")]
-    pub(crate) isolation: Isolation,
-
     /// Attestations are not supported yet; `false` says that none are wanted
     #[arg(long, value_name = "BOOL", value_parser = values::attestation)]
     pub(crate) provenance: Option<()>,
@@ -173,11 +169,4 @@ pub(crate) enum ProgressMode {
     Quiet,
     /// Nothing
     None,
-}
-
-/// The values of `--isolation`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Isolation {
-    /// All namespaces and a system-call filter; the only level so far
-    Full,
 }

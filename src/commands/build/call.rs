@@ -151,7 +151,7 @@ fn contexts(
         Found::Elsewhere(elsewhere) => {
             let root = setup::store_root(global, environment)?;
             // Threads come after it, those of the display, too.
-            setup::enter_namespaces()?;
+            setup::enter(global)?;
             let store = setup::open_store(&root)?;
             super::fetch(elsewhere, options, &store, environment, display.progress()?)
         }
@@ -176,7 +176,7 @@ impl Display {
         if let Some(begun) = self.begun.get() {
             return Ok(begun);
         }
-        let progress = super::progress(self.shown)?;
+        let progress = super::progress(self.shown, super::HEADING)?;
         Ok(self.begun.get_or_init(|| progress))
     }
 

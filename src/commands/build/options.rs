@@ -13,7 +13,7 @@ use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::Platform;
 use solver::{Caching, Secret, SshAgent};
 
-use super::args::{BuildArgs, Isolation, ProgressMode};
+use super::args::{BuildArgs, ProgressMode};
 use super::call::{Call, CallArg};
 use super::secrets::{ContextsBySsh, SecretError};
 use super::steps;
@@ -110,8 +110,7 @@ impl Options {
         if args.switches.load {
             return Err(OptionError::Load);
         }
-        // The only level there is, and what happens anyway: nothing follows from them yet.
-        let Isolation::Full = args.isolation;
+        // What happens anyway: nothing follows from it yet.
         let _base_images_are_always_looked_up: bool = args.switches.pull;
         let jobs = args
             .jobs

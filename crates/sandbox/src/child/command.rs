@@ -3,6 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -13,8 +14,9 @@ use super::world::World;
 use crate::identity::Identity;
 use crate::rootfs::walk::file_type;
 use crate::rootfs::{Doing, OsError};
+use crate::seccomp::{self, Coverage};
 use crate::step::{SettingUp, StepError};
-use crate::{Confinement, Limit, Resource, StepSpec, elf, seccomp, sys};
+use crate::{Confinement, Limit, Resource, StepSpec, elf, sys, wire};
 
 /// What root of a step may do; Buildah's ten. All are rights over the step's own ids and files.
 const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -32,8 +34,15 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Turns this process into the step's command; returns only the reason why not.
-pub(super) fn execute(spec: &StepSpec, world: World, stdin: Option<OwnedFd>) -> StepError {
-    match become_command(spec, &world, stdin) {
+///
+/// Where there is one id only, `supervised` is where its supervisor waits for word.
+pub(super) fn execute(
+    spec: &StepSpec,
+    world: World,
+    stdin: Option<OwnedFd>,
+    supervised: Option<&UnixStream>,
+) -> StepError {
+    match become_command(spec, &world, stdin, supervised) {
         Ok(never) => match never {},
         Err(error) => error,
     }
@@ -43,6 +52,7 @@ fn become_command(
     spec: &StepSpec,
     world: &World,
     stdin: Option<OwnedFd>,
+    supervised: Option<&UnixStream>,
 ) -> Result<std::convert::Infallible, StepError> {
     // Built first: what is not a string for the kernel should fail before anything is given up.
     let program = Program::new(spec, &world.identity)?;
@@ -57,7 +67,14 @@ fn become_command(
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // Everything but 0, 1 and 2 goes with the exec; until then a failure can be reported.
     sys::close_on_exec_from(3).setting_up("close descriptors")?;
-    drop_privileges(&world.identity, spec.confinement)?;
+    let kept = kept_capabilities(spec.confinement)?;
+    match supervised {
+        None => {
+            become_user(&world.identity)?;
+            confine(spec.confinement, kept)?;
+        }
+        Some(supervised) => confine_supervised(spec.confinement, kept, supervised)?,
+    }
     Err(program.execute())
 }
 
@@ -84,7 +101,9 @@ fn set_limits(limits: &[Limit]) -> Result<(), StepError> {
         soft: Some(0),
         hard: rustix::process::getrlimit(KernelResource::Core).maximum,
     };
-    for limit in [no_core].iter().chain(limits) {
+    // Where owners are recorded, this one means something else (`supervisor::identity`).
+    let is_free = |limit: &&Limit| limit.resource != Resource::Locks || !ownership::is_recorded();
+    for limit in [no_core].iter().chain(limits).filter(is_free) {
         let values = Rlimit {
             current: limit.soft,
             maximum: limit.hard,
@@ -131,7 +150,8 @@ fn enter_cwd(spec: &StepSpec, world: &World) -> Result<(), StepError> {
     }
 }
 
-fn drop_privileges(identity: &Identity, confinement: Confinement) -> Result<(), StepError> {
+/// Drops what the command is not to have for good; returns what it keeps.
+fn kept_capabilities(confinement: Confinement) -> Result<CapabilitySet, StepError> {
     let kept = match confinement {
         Confinement::Full => CAPABILITIES,
         Confinement::NamespacesOnly => {
@@ -147,7 +167,10 @@ fn drop_privileges(identity: &Identity, confinement: Confinement) -> Result<(), 
         }
     }
     rustix::thread::clear_ambient_capability_set().setting_up("clear ambient capabilities")?;
+    Ok(kept)
+}
 
+fn become_user(identity: &Identity) -> Result<(), StepError> {
     rustix::thread::set_keep_capabilities(true).setting_up("keep capabilities")?;
     let unmapped = |errno: Errno| match errno {
         Errno::INVAL => StepError::UnmappedId {
@@ -164,14 +187,34 @@ fn drop_privileges(identity: &Identity, confinement: Confinement) -> Result<(), 
     let gid = Gid::from_raw(identity.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(unmapped)?;
     let uid = Uid::from_raw(identity.uid);
-    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(unmapped)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(unmapped)
+}
 
+fn confine(confinement: Confinement, kept: CapabilitySet) -> Result<(), StepError> {
     if confinement == Confinement::Full {
         // Without no_new_privs, which would take setuid programs away, a filter needs SYS_ADMIN.
         set_capabilities(kept | CapabilitySet::SYS_ADMIN)?;
-        sys::install_filter(&seccomp::filter()).setting_up("install the system-call filter")?;
+        sys::install_filter(&seccomp::filter(Coverage::Listed))
+            .setting_up("install the system-call filter")?;
     }
     // What a user who is not root keeps of these ends with the exec.
+    set_capabilities(kept)
+}
+
+/// The command stays the only id there is; its supervisor knows who it is to be.
+fn confine_supervised(
+    confinement: Confinement,
+    kept: CapabilitySet,
+    supervised: &UnixStream,
+) -> Result<(), StepError> {
+    let coverage = match confinement {
+        Confinement::Full => Coverage::ListedAndSupervised,
+        Confinement::NamespacesOnly => Coverage::Supervised,
+    };
+    set_capabilities(kept | CapabilitySet::SYS_ADMIN)?;
+    let listener = sys::install_supervised_filter(&seccomp::filter(coverage))
+        .setting_up("install the supervised system-call filter")?;
+    wire::send_descriptor(supervised, listener).setting_up("find the supervisor")?;
     set_capabilities(kept)
 }
 

@@ -22,10 +22,11 @@ pub(super) fn run(
     world: World,
     stdin: Option<OwnedFd>,
     control: &UnixStream,
+    supervised: Option<&UnixStream>,
     outer_lives: OwnedFd,
 ) -> ! {
     let ended = prepare(&world, outer_lives.as_fd())
-        .and_then(|()| start(spec, world, stdin, control))
+        .and_then(|()| start(spec, world, stdin, control, supervised))
         .and_then(reap_until_end);
     let message = match ended {
         Ok(status) => Message::Ended(status),
@@ -74,10 +75,11 @@ fn start(
     world: World,
     stdin: Option<OwnedFd>,
     control: &UnixStream,
+    supervised: Option<&UnixStream>,
 ) -> Result<Pid, StepError> {
     let command = sys::fork().setting_up("fork")?;
     let Some(command) = command else {
-        let error = command::execute(spec, world, stdin);
+        let error = command::execute(spec, world, stdin, supervised);
         wire::report(control, &Message::Failed(error));
         sys::exit_now(127);
     };

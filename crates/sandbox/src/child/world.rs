@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
@@ -269,8 +269,7 @@ fn make_file(
 ) -> Result<OwnedFd, RootError> {
     let name = format!("file-{number}");
     let file = scratch.file(&name, contents)?;
-    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-    rustix::fs::fchown(&file, Some(uid), Some(gid)).doing("change owner of", &name)?;
+    ownership::set(&file, owner).doing("change owner of", &name)?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).doing("change mode of", &name)?;
     clone_tree(file.as_fd(), Depth::One).doing("clone", &name)
 }

@@ -105,7 +105,12 @@ impl fmt::Display for Caller {
 
 /// Returns the map the kernel uses for this process.
 pub(super) fn in_force(kind: IdKind) -> Result<Vec<IdRange>, EnterError> {
-    let path = Path::new("/proc/self").join(kind.map_file());
+    in_force_for("self", kind)
+}
+
+/// Returns the map the kernel uses for a process, with the ids outside as this process sees them.
+pub(super) fn in_force_for(process: &str, kind: IdKind) -> Result<Vec<IdRange>, EnterError> {
+    let path = Path::new("/proc").join(process).join(kind.map_file());
     let read = |source| EnterError::Read {
         path: path.clone(),
         source,
@@ -143,6 +148,11 @@ pub(super) fn subordinate(caller: &Caller) -> Result<(Vec<IdRange>, Vec<IdRange>
         });
     }
     Ok((stack(caller.uid, &users), stack(caller.gid, &groups)))
+}
+
+/// Returns the maps of somebody who has one id: 0 is the caller.
+pub(super) fn own(caller: &Caller) -> (Vec<IdRange>, Vec<IdRange>) {
+    (stack(caller.uid, &[]), stack(caller.gid, &[]))
 }
 
 /// The (first, count) ranges of `caller`, and the first id above all ranges of everybody.

@@ -9,11 +9,12 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, StatxFlags, Timespec, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, Timespec};
 use rustix::io::Errno;
 
 use super::{Doing, RootError};
@@ -148,7 +149,7 @@ fn make(
     kind: MadeKind,
     missing: Missing,
     at: PathBuf,
-) -> Result<Made, Errno> {
+) -> io::Result<Made> {
     let before = state_of(parent)?;
     match kind {
         MadeKind::Directory => {
@@ -164,12 +165,10 @@ fn make(
             rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644))?;
         }
     }
-    if let Missing::Directories(Owner { uid, gid }) = missing
-        && (uid, gid) != (0, 0)
+    if let Missing::Directories(owner) = missing
+        && owner != Owner::ROOT
     {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags)?;
+        ownership::set_at(parent, name, owner)?;
     }
     let after = state_of(parent)?;
     Ok(Made {

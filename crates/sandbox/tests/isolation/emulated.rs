@@ -97,7 +97,7 @@ fn isolation(debian: &str, architecture: Architecture) {
         ));
     }
     emulator(architecture);
-    sandbox::enter().unwrap();
+    sandbox::enter(None).unwrap();
     let emulation = Emulation::prepare(&[architecture], &BTreeMap::new()).unwrap();
     let fixture = Fixture::with_busybox(&busybox);
     // argv[0] arrives as it was: busybox chooses its applet by it.

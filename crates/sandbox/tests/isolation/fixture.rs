@@ -10,9 +10,9 @@ use std::thread;
 
 use sandbox::{Network, RootFs, Stdio, StepError, StepSpec, StepStatus};
 
-/// Everybody a case runs as, where this machine has them.
+/// Everybody a case runs as, where this machine has them; the last one on the one-id rung.
 pub(crate) fn users() -> &'static [&'static str] {
-    &["root", "rbuild-test"]
+    &["root", "rbuild-test", "rbuild-test-nosub"]
 }
 
 /// Uid and gid of an account; nothing unless this process can become it.
@@ -45,6 +45,13 @@ pub(crate) fn skip(reason: &str) -> ! {
     std::process::exit(0);
 }
 
+/// Who owns a file of a layer, as the layer will be packed.
+pub(crate) fn owner_of(path: &Path) -> (u32, u32) {
+    let stat = rustix::fs::lstat(path).unwrap();
+    let owner = ownership::of_at(rustix::fs::CWD, path, &stat).unwrap();
+    (owner.uid, owner.gid)
+}
+
 /// A root of its own for one case, removed at the end.
 pub(crate) struct Fixture {
     pub(crate) directory: PathBuf,
@@ -65,13 +72,14 @@ const APPLETS: &[&str] = &[
     "stat", "find", "head", "tr", "cut", "echo", "test", "[", "env", "true", "false", "mount",
     "umount", "unshare", "chmod", "chown", "dd", "wc", "sort", "hostname", "ps", "kill", "mknod",
     "setsid", "seq", "awk", "sed", "od", "ulimit", "pwd", "printf", "cp", "chroot", "ip", "nc",
-    "mktemp", "strings", "xargs", "df", "date", "sync", "tty", "uname", "expr",
+    "mktemp", "mkfifo", "su", "uniq", "strings", "xargs", "df", "date", "sync", "tty", "uname",
+    "expr",
 ];
 
 impl Fixture {
     /// Enters the namespaces and makes a root with the host's busybox.
     pub(crate) fn new() -> Self {
-        sandbox::enter().unwrap_or_else(|error| {
+        sandbox::enter(None).unwrap_or_else(|error| {
             panic!("{error} ({:?})", error.help());
         });
         if !Path::new("/bin/busybox").exists() {

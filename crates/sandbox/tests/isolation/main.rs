@@ -17,6 +17,7 @@ mod emulated;
 mod fixture;
 mod lifetime;
 mod mounts;
+mod owners;
 mod paths;
 mod privileges;
 mod processes;
@@ -36,6 +37,7 @@ fn cases() -> Vec<Case> {
         emulated::CASES,
         lifetime::CASES,
         mounts::CASES,
+        owners::CASES,
         paths::CASES,
         privileges::CASES,
         processes::CASES,

@@ -30,7 +30,7 @@ pub(crate) const USERS: [(&str, &str); 8] = [
 fn granted() {
     let outside = rustix_uid();
     let process = std::process::id();
-    let entered = sandbox::enter().unwrap();
+    let entered = sandbox::enter(Some(sandbox::Isolation::Full)).unwrap();
     assert_eq!(process, std::process::id());
     assert_eq!(rustix_uid(), 0);
     assert_eq!(
@@ -54,7 +54,7 @@ fn rustix_uid() -> u32 {
 }
 
 fn no_range() {
-    let error = sandbox::enter().unwrap_err();
+    let error = sandbox::enter(Some(sandbox::Isolation::Full)).unwrap_err();
     let EnterError::NoRange { user, missing, .. } = &error else {
         panic!("{error:?}");
     };
@@ -81,7 +81,7 @@ fn no_mapper() {
         assert!(status.success());
         return;
     }
-    let error = sandbox::enter().unwrap_err();
+    let error = sandbox::enter(Some(sandbox::Isolation::Full)).unwrap_err();
     assert!(matches!(error, EnterError::NoMapper { .. }), "{error:?}");
     assert!(error.help().unwrap().contains("apt-get install uidmap"));
 }
@@ -89,16 +89,16 @@ fn no_mapper() {
 fn threads() {
     let (hold, release) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::spawn(move || release.recv());
-    let error = sandbox::enter().unwrap_err();
+    let error = sandbox::enter(Some(sandbox::Isolation::Full)).unwrap_err();
     assert!(matches!(error, EnterError::Threads), "{error:?}");
     drop(hold);
     assert!(thread.join().unwrap().is_err());
-    sandbox::enter().unwrap();
+    sandbox::enter(Some(sandbox::Isolation::Full)).unwrap();
 }
 
 fn mounts() {
     let outside = std::fs::read_link("/proc/self/ns/mnt").unwrap();
-    sandbox::enter().unwrap();
+    sandbox::enter(Some(sandbox::Isolation::Full)).unwrap();
     assert_ne!(outside, std::fs::read_link("/proc/self/ns/mnt").unwrap());
     let shared = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!shared.contains(" shared:"), "{shared}");

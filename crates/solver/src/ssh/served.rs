@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use graph::op::FileAttributes;
+use ownership::Owner;
 use rustix::event::{PollFd, PollFlags, poll};
 use sandbox::{Access, Bind, MountSource, Tree};
 use store::Scratch;
@@ -83,7 +84,7 @@ fn listen(directory: &Path, attributes: FileAttributes) -> io::Result<UnixListen
     );
     let listener = UnixListener::bind(&short)?;
     let FileAttributes { mode, uid, gid } = attributes;
-    std::os::unix::fs::chown(&short, Some(uid), Some(gid))?;
+    ownership::set_at(&handle, NAME, Owner { uid, gid })?;
     std::fs::set_permissions(&short, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     listener.set_nonblocking(true)?;
     Ok(listener)

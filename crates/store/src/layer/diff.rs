@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use ownership::Owner;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -193,11 +194,14 @@ impl Walk<'_, '_> {
         let failed = |this: &Self, errno: Errno| disk_error("reading", this.here(), errno);
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| failed(self, errno))?;
+        let owner = ownership::of_at(parent, name, &stat)
+            .map_err(|source| disk_error("reading the owner of", self.here(), source))?;
+        let found = Found { stat, owner };
         let file_type = FileType::from_raw_mode(stat.st_mode);
         if file_type == FileType::Directory {
             let fd = disk::open_directory_at(parent, name).map_err(|errno| failed(self, errno))?;
             let xattrs = self.xattrs(&fd)?;
-            self.append(EntryKind::Directory, &stat, xattrs, &mut io::empty())?;
+            self.append(EntryKind::Directory, &found, xattrs, &mut io::empty())?;
             return Ok(Some(fd));
         }
         if file_type == FileType::Socket {
@@ -207,7 +211,7 @@ impl Walk<'_, '_> {
             let inode = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&inode) {
                 let kind = EntryKind::HardLink { target: first };
-                let meta = meta(&stat, BTreeMap::new());
+                let meta = found.meta(BTreeMap::new());
                 self.tar.append(&self.path, kind, &meta, &mut io::empty())?;
                 return Ok(None);
             }
@@ -220,7 +224,7 @@ impl Walk<'_, '_> {
             let mut file = File::from(fd);
             let size_bytes = stat.st_size.cast_unsigned();
             let xattrs = self.xattrs(&file)?;
-            self.append(EntryKind::File { size_bytes }, &stat, xattrs, &mut file)?;
+            self.append(EntryKind::File { size_bytes }, &found, xattrs, &mut file)?;
             return Ok(None);
         }
         // Links, pipes and devices have no extended attributes that a layer carries.
@@ -242,18 +246,18 @@ impl Walk<'_, '_> {
                 return Ok(None);
             }
         };
-        self.append(kind, &stat, BTreeMap::new(), &mut io::empty())?;
+        self.append(kind, &found, BTreeMap::new(), &mut io::empty())?;
         Ok(None)
     }
 
     fn append(
         &mut self,
         kind: EntryKind<'_>,
-        stat: &Stat,
+        found: &Found,
         xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
         content: &mut dyn io::Read,
     ) -> Result<(), DiffError> {
-        let meta = meta(stat, xattrs);
+        let meta = found.meta(xattrs);
         Ok(self.tar.append(&self.path, kind, &meta, content)?)
     }
 
@@ -274,14 +278,22 @@ fn disk_error(doing: &'static str, path: PathBuf, source: impl Into<io::Error>) 
     })
 }
 
-/// The kernel's seconds are rounded down already.
-fn meta(stat: &Stat, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Meta {
-    Meta {
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mtime: stat.st_mtime,
-        xattrs,
+/// What the kernel says of a file, and who owns it.
+struct Found {
+    stat: Stat,
+    owner: Owner,
+}
+
+impl Found {
+    /// The kernel's seconds are rounded down already.
+    fn meta(&self, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Meta {
+        Meta {
+            mode: self.stat.st_mode & 0o7777,
+            uid: self.owner.uid,
+            gid: self.owner.gid,
+            mtime: self.stat.st_mtime,
+            xattrs,
+        }
     }
 }
 

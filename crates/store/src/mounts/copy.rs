@@ -8,9 +8,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
-};
+use ownership::Owner;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 
 use super::CacheMountAttributes;
 use crate::disk;
@@ -27,11 +26,12 @@ pub(super) fn contents(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
 
 /// Returns the mode and owner of a directory.
 pub(super) fn attributes(of: impl AsFd) -> io::Result<CacheMountAttributes> {
-    let stat = rustix::fs::fstat(of)?;
+    let stat = rustix::fs::fstat(&of)?;
+    let Owner { uid, gid } = ownership::of(of, &stat)?;
     Ok(CacheMountAttributes {
         mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
+        uid,
+        gid,
     })
 }
 
@@ -46,6 +46,7 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::Result
         let name = entry.name.as_c_str();
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        let owner = ownership::of_at(from, name, &stat)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 rustix::fs::mkdirat(to, name, Mode::RWXU)?;
@@ -55,18 +56,18 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::Result
                     below.as_fd(),
                     depth + 1,
                 )?;
-                own(to, name, &stat)?;
+                ownership::set_at(to, name, owner)?;
                 rustix::fs::fchmod(&below, mode)?;
             }
             FileType::RegularFile => {
                 let copy = file(from, to, name)?;
-                own(to, name, &stat)?;
+                ownership::set_at(to, name, owner)?;
                 rustix::fs::fchmod(&copy, mode)?;
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(from, name, Vec::new())?;
                 rustix::fs::symlinkat(&target, to, name)?;
-                own(to, name, &stat)?;
+                ownership::set_at(to, name, owner)?;
             }
             FileType::Fifo
             | FileType::Socket
@@ -86,18 +87,6 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> io::Result<Fil
     let mut copy = File::from(rustix::fs::openat(to, name, flags, Mode::RUSR)?);
     io::copy(&mut source, &mut copy)?;
     Ok(copy)
-}
-
-fn own(directory: BorrowedFd<'_>, name: &CStr, like: &Stat) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(like.st_uid), Gid::from_raw(like.st_gid));
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    Ok(rustix::fs::chownat(
-        directory,
-        name,
-        Some(uid),
-        Some(gid),
-        flags,
-    )?)
 }
 
 fn set_time(directory: BorrowedFd<'_>, name: &CStr, like: &Stat) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use sandbox::identity::Owner;
 
@@ -178,23 +178,14 @@ impl Mounted<'_> {
     }
 
     fn set_owner(&mut self, at: Spot<'_>, owner: Owner) -> io::Result<()> {
-        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         let parent = self.directory(at.parent)?;
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        Ok(rustix::fs::chownat(
-            parent,
-            at.name,
-            Some(uid),
-            Some(gid),
-            flags,
-        )?)
+        ownership::set_at(parent, at.name, owner)
     }
 }
 
 /// Sets owner and mode, in this order: a change of owner clears setuid.
 fn set_attributes(file: &OwnedFd, attributes: Attributes) -> io::Result<()> {
-    let Owner { uid, gid } = attributes.owner;
-    rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    ownership::set(file, attributes.owner)?;
     Ok(rustix::fs::fchmod(
         file,
         Mode::from_raw_mode(attributes.mode),
@@ -207,7 +198,11 @@ fn timestamps(time: Time) -> Timestamps {
         tv_nsec: time.nanoseconds.into(),
     };
     Timestamps {
-        last_access: time,
+        // It may be where the owner of a link is recorded.
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
         last_modification: time,
     }
 }

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{FileType, OFlags};
-use sandbox::identity::Owner;
 use store::DiskError;
 use store::cache::PutError;
 use store::layer::TarWriter;
@@ -163,10 +162,7 @@ impl<'s> Plan<'s> {
         self.is_exact &= xattr::read(&directory)?.is_empty();
         let node = Node::Directory {
             attributes: Attributes {
-                owner: Owner {
-                    uid: stat.st_uid,
-                    gid: stat.st_gid,
-                },
+                owner: ownership::of(&directory, &stat)?,
                 mode: stat.st_mode & 0o7777,
             },
             modified: stat.st_mtime,

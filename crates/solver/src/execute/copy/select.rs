@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use graph::glob;
 use graph::ignore::{IgnoreError, Patterns, Verdict};
+use ownership::Owner;
 use rustix::fs::{AtFlags, Dir, FileType};
 
 use super::tree::{PlainPath, Root, is_absent};
@@ -319,7 +320,8 @@ impl Source<'_> {
             Err(error) => return Err(io_error(path)(error)),
         };
         let stat = rustix::fs::fstat(&file).map_err(|error| io_error(path)(error.into()))?;
-        let meta = self.meta(&stat);
+        let owner = self.owner_kept(|| ownership::of(&file, &stat));
+        let meta = meta(&stat, owner.map_err(io_error(path))?);
         // The root itself is never out, whatever `*` matches.
         let ignored = self.ignored.filter(|_| path.split().is_some());
         let hidden = ignored.is_some_and(|ignored| {
@@ -329,22 +331,26 @@ impl Source<'_> {
         Ok((!hidden).then_some(meta))
     }
 
-    fn meta(&self, stat: &rustix::fs::Stat) -> Meta {
-        let (uid, gid) = match self.owners {
-            Owners::Root => (0, 0),
-            Owners::Kept => (stat.st_uid, stat.st_gid),
-        };
-        Meta {
-            kind: FileType::from_raw_mode(stat.st_mode),
-            mode: stat.st_mode & 0o7777,
-            uid,
-            gid,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: Time::of(stat),
-            device: stat.st_rdev,
-            inode: (stat.st_dev, stat.st_ino),
-            links: u64::from(stat.st_nlink as u32),
+    /// Who owns the copy of a file, which `ask` finds out if it matters.
+    fn owner_kept(&self, ask: impl FnOnce() -> io::Result<Owner>) -> io::Result<Owner> {
+        match self.owners {
+            Owners::Root => Ok(Owner::ROOT),
+            Owners::Kept => ask(),
         }
+    }
+}
+
+fn meta(stat: &rustix::fs::Stat, owner: Owner) -> Meta {
+    Meta {
+        kind: FileType::from_raw_mode(stat.st_mode),
+        mode: stat.st_mode & 0o7777,
+        uid: owner.uid,
+        gid: owner.gid,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        modified: Time::of(stat),
+        device: stat.st_rdev,
+        inode: (stat.st_dev, stat.st_ino),
+        links: u64::from(stat.st_nlink as u32),
     }
 }
 
@@ -432,7 +438,10 @@ impl Walk<'_> {
                 Err(rustix::io::Errno::NOENT) => continue,
                 Err(error) => return Err(io_error(&child)(error.into())),
             };
-            let meta = self.source.meta(&stat);
+            let owner = self
+                .source
+                .owner_kept(|| ownership::of_at(&directory, &*name, &stat));
+            let meta = meta(&stat, owner.map_err(io_error(&child))?);
             self.entry(child, below.join(&name), meta, above)?;
         }
         Ok(())

@@ -52,11 +52,13 @@ pub(super) fn write(file: impl AsFd, attributes: &[(String, Vec<u8>)]) -> io::Re
     Ok(())
 }
 
-/// `user.*` but for overlayfs's own marks, and file capabilities; the rest (access lists, security
+/// `user.*` but for overlayfs's own marks and our records, and file capabilities; the rest (access lists, security
 /// labels) says something about this machine, not about the file.
 fn is_content(name: &str) -> bool {
     name == "security.capability"
-        || (name.starts_with("user.") && !name.starts_with("user.overlay."))
+        || (name.starts_with("user.")
+            && !name.starts_with("user.overlay.")
+            && !name.starts_with("user.rbuild."))
 }
 
 /// Calls with a growing buffer until the value fits.

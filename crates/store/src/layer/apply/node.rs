@@ -9,7 +9,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Uid, XattrFlags};
+use ownership::Owner;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, XattrFlags};
 use rustix::io::Errno;
 
 use super::directory::{Directory, times};
@@ -327,9 +328,8 @@ fn finish_by_name(
 ) -> Result<(), NodeError> {
     let Attributes { uid, gid, .. } = *attributes;
     if given.lacks_owner(attributes, directory) {
-        let (owner, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        rustix::fs::chownat(directory, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| owner_error(errno, attributes))?;
+        ownership::set_at(directory, name, Owner { uid, gid })
+            .map_err(|error| owner_error(error, attributes))?;
     }
     let wants_mode = matches!(mode, ModeBits::Set) && given.lacks_mode(attributes);
     if wants_mode || !attributes.xattrs.is_empty() {
@@ -352,17 +352,17 @@ fn finish_by_name(
 }
 
 fn own(fd: impl AsFd, attributes: &Attributes) -> Result<(), NodeError> {
-    let (owner, group) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
-    rustix::fs::fchown(fd, Some(owner), Some(group)).map_err(|errno| owner_error(errno, attributes))
+    let Attributes { uid, gid, .. } = *attributes;
+    ownership::set(fd, Owner { uid, gid }).map_err(|error| owner_error(error, attributes))
 }
 
-fn owner_error(errno: Errno, attributes: &Attributes) -> NodeError {
-    match errno {
-        Errno::INVAL => NodeError::Owner {
+fn owner_error(error: io::Error, attributes: &Attributes) -> NodeError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::INVAL) => NodeError::Owner {
             uid: attributes.uid,
             gid: attributes.gid,
         },
-        errno => NodeError::new("setting the owner of", errno),
+        Some(_) | None => NodeError::new("setting the owner of", error),
     }
 }
 
