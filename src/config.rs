@@ -8,18 +8,39 @@
 //! plain-http = true                    # no TLS
 //! insecure = true                      # TLS without verification; instead of the former
 //! ca = ["internal.pem"]                # more roots of trust; relative to this file
+//! client-cert = "me.pem"               # what rbuild shows of itself
+//! client-key = "me.key"
 //! ```
 //!
 //! The file is `$RBUILD_CONFIG`, else `$XDG_CONFIG_HOME/rbuild/config.toml`, else
 //! `~/.config/rbuild/config.toml`. Only the first must exist. A key that is not known is refused: it
 //! may be a security setting that was misspelt.
+//!
+//! What Podman and Docker are told is heard, too: `registries.conf` and directories of certificates.
+//! Where both say something of one host, rbuild's own file decides.
+
+mod certificates;
+mod containers;
+
+pub(crate) use containers::files as containers_files;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use registry::{HostConfig, Mirror, RegistryConfig, Transport};
+use registry::{HostConfig, Mirror, RegistryConfig, Secret, Transport};
 use serde::Deserialize;
+
+/// Every file that says how registries are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sources {
+    /// rbuild's own.
+    pub(crate) own: Option<Location>,
+    /// `registries.conf` and the files beside it, those that count more later.
+    pub(crate) containers: Vec<Location>,
+    /// Directories with one of certificates for each host, those that count more first.
+    pub(crate) certificates: Vec<PathBuf>,
+}
 
 /// Where the file is, and whether it has to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +71,8 @@ struct RegistryTable {
     insecure: bool,
     #[serde(default)]
     ca: Vec<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
 }
 
 /// Why the file could not be used.
@@ -71,6 +94,11 @@ pub(crate) enum ConfigError {
         source: registry::config::MirrorError,
     },
     #[error(
+        "configuration file {}: registry `{host}`: client-cert and client-key go together",
+        path.display()
+    )]
+    HalfIdentity { path: PathBuf, host: String },
+    #[error(
         "configuration file {}: registry `{host}`: plain-http and insecure exclude each other",
         path.display()
     )]
@@ -83,20 +111,33 @@ pub(crate) enum ConfigError {
     },
 }
 
-/// Reads the file; the usual place may be empty.
+/// Reads all files; usual places may be empty.
 ///
 /// # Errors
 ///
-/// The file, or one that it names, cannot be read, or holds something else than the above.
-pub(crate) fn load(location: &Location) -> Result<RegistryConfig, ConfigError> {
+/// A file, or one that it names, cannot be read, or holds something else than it should.
+pub(crate) fn load(sources: &Sources) -> Result<RegistryConfig, ConfigError> {
+    let mut config = RegistryConfig::default();
+    if let Some(location) = &sources.own
+        && let Some((path, text)) = read(location)?
+    {
+        config = parse(path, &text)?;
+    }
+    containers::add(&mut config, &sources.containers)?;
+    certificates::add(&mut config, &sources.certificates)?;
+    Ok(config)
+}
+
+/// Returns a file's text; `None` where it need not be there and is not.
+fn read(location: &Location) -> Result<Option<(&Path, String)>, ConfigError> {
     let (Location::Named(path) | Location::Usual(path)) = location;
     match std::fs::read_to_string(path) {
-        Ok(text) => parse(path, &text),
+        Ok(text) => Ok(Some((path, text))),
         Err(error)
             if error.kind() == io::ErrorKind::NotFound
                 && matches!(location, Location::Usual(_)) =>
         {
-            Ok(RegistryConfig::default())
+            Ok(None)
         }
         Err(source) => Err(ConfigError::Read {
             path: path.clone(),
@@ -146,7 +187,7 @@ fn host_config(path: &Path, host: &str, table: RegistryTable) -> Result<HostConf
             })
     };
     let folder = path.parent().unwrap_or(Path::new("."));
-    let certificate = |file: &PathBuf| {
+    let certificate = |file: &PathBuf| -> Result<Vec<u8>, ConfigError> {
         let path = folder.join(file);
         std::fs::read(&path).map_err(|source| ConfigError::Certificate {
             path,
@@ -154,12 +195,28 @@ fn host_config(path: &Path, host: &str, table: RegistryTable) -> Result<HostConf
             source,
         })
     };
+    let client_identity = match (&table.client_cert, &table.client_key) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => Some(identity(&certificate(cert)?, &certificate(key)?)),
+        (Some(_), None) | (None, Some(_)) => {
+            return Err(ConfigError::HalfIdentity {
+                path: path.to_owned(),
+                host: host.to_owned(),
+            });
+        }
+    };
     Ok(HostConfig {
         mirrors: table.mirrors.iter().map(mirror).collect::<Result<_, _>>()?,
         transport,
         ca_certificates: table.ca.iter().map(certificate).collect::<Result<_, _>>()?,
-        client_identity: None,
+        client_identity,
     })
+}
+
+/// Joins a certificate and its key as the client wants them.
+fn identity(certificate: &[u8], key: &[u8]) -> Secret {
+    let text = [certificate, b"\n", key].concat();
+    Secret::new(String::from_utf8_lossy(&text))
 }
 
 #[cfg(test)]
@@ -200,7 +257,7 @@ mod tests {
       |
     2 | plain_http = true
       | ^^^^^^^^^^
-    unknown field `plain_http`, expected one of `mirrors`, `plain-http`, `insecure`, `ca`
+    unknown field `plain_http`, expected one of `mirrors`, `plain-http`, `insecure`, `ca`, `client-cert`, `client-key`
     "
         );
         insta::assert_snapshot!(parse_text("[registry.\"http://a\"]").unwrap_err(), @r"configuration file /etc/rb/config.toml: `http://a` is not a registry's host");
@@ -221,7 +278,11 @@ mod tests {
     #[test]
     fn only_a_named_file_must_exist() {
         let missing = PathBuf::from("/nonexistent/rbuild.toml");
-        assert!(load(&Location::Usual(missing.clone())).is_ok());
-        assert!(load(&Location::Named(missing)).is_err());
+        let own = |location| Sources {
+            own: Some(location),
+            ..Sources::default()
+        };
+        assert!(load(&own(Location::Usual(missing.clone()))).is_ok());
+        assert!(load(&own(Location::Named(missing))).is_err());
     }
 }

@@ -22,6 +22,10 @@ pub(crate) struct Environment {
     pub(crate) progress: Option<String>,
     /// `DOCKER_CONFIG`
     pub(crate) docker_config: Option<PathBuf>,
+    /// `REGISTRY_AUTH_FILE`
+    registry_auth_file: Option<PathBuf>,
+    /// `CONTAINERS_REGISTRIES_CONF`
+    registries_conf: Option<PathBuf>,
     /// `DOCKER_AUTH_CONFIG`
     pub(crate) docker_auth_config: Option<String>,
     /// `PATH`: where credential helpers are.
@@ -58,6 +62,8 @@ impl Environment {
             default_platform: text("DOCKER_DEFAULT_PLATFORM"),
             progress: text("BUILDKIT_PROGRESS"),
             docker_config: path("DOCKER_CONFIG"),
+            registry_auth_file: path("REGISTRY_AUTH_FILE"),
+            registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
             docker_auth_config: text("DOCKER_AUTH_CONFIG"),
             path: set("PATH"),
             source_date_epoch: text("SOURCE_DATE_EPOCH"),
@@ -90,9 +96,13 @@ impl Environment {
         if let Some(named) = &self.config {
             return Some(Location::Named(named.clone()));
         }
-        let home = || self.home.as_ref().map(|home| home.join(".config"));
-        let config = self.xdg_config_home.clone().or_else(home)?;
+        let config = self.config_home()?;
         Some(Location::Usual(config.join("rbuild/config.toml")))
+    }
+
+    fn config_home(&self) -> Option<PathBuf> {
+        let home = || self.home.as_ref().map(|home| home.join(".config"));
+        self.xdg_config_home.clone().or_else(home)
     }
 
     /// The file in which the user keeps the keys of SSH servers.
@@ -100,15 +110,56 @@ impl Environment {
         Some(self.home.as_ref()?.join(".ssh/known_hosts"))
     }
 
-    /// The files that may hold credentials, the most important first: Docker's, then Podman's.
-    pub(crate) fn credential_files(&self) -> Vec<PathBuf> {
-        let home = || self.home.as_ref().map(|home| home.join(".docker"));
-        let docker = self.docker_config.clone().or_else(home);
-        let docker = docker.map(|folder| folder.join("config.json"));
-        let podman = self.xdg_runtime_dir.as_ref();
-        let podman = podman.map(|folder| folder.join("containers/auth.json"));
-        docker.into_iter().chain(podman).collect()
+    /// The `registries.conf` that somebody named; without that, the directories that may have one.
+    pub(crate) fn registries_conf(&self) -> RegistriesConf {
+        if let Some(named) = &self.registries_conf {
+            return RegistriesConf::Named(named.clone());
+        }
+        RegistriesConf::Usual {
+            system: PathBuf::from("/etc/containers"),
+            own: self.config_home().map(|config| config.join("containers")),
+        }
     }
+
+    /// Directories of certificates for hosts, the user's before the machine's.
+    pub(crate) fn certificate_directories(&self) -> Vec<PathBuf> {
+        let own = self.config_home().map(|config| {
+            ["rbuild", "containers", "docker"].map(|tool| config.join(tool).join("certs.d"))
+        });
+        let machine = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+        let own = own.into_iter().flatten();
+        own.chain(machine.map(PathBuf::from)).collect()
+    }
+
+    /// Docker's file of credentials, where `rbuild login` keeps them.
+    pub(crate) fn docker_config_file(&self) -> Option<PathBuf> {
+        let home = || self.home.as_ref().map(|home| home.join(".docker"));
+        let docker = self.docker_config.clone().or_else(home)?;
+        Some(docker.join("config.json"))
+    }
+
+    /// The files that may hold credentials, the most important first: the one that Podman's variable
+    /// names, Docker's, then Podman's.
+    pub(crate) fn credential_files(&self) -> Vec<PathBuf> {
+        let runtime = self.xdg_runtime_dir.clone();
+        let podman = [runtime, self.config_home()].into_iter().flatten();
+        let podman = podman.map(|folder| folder.join("containers/auth.json"));
+        let named = self.registry_auth_file.clone();
+        let first = named.into_iter().chain(self.docker_config_file());
+        first.chain(podman).collect()
+    }
+}
+
+/// Where `registries.conf` is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RegistriesConf {
+    /// This file alone.
+    Named(PathBuf),
+    /// The user's in place of the machine's, and the files of `registries.conf.d` of both.
+    Usual {
+        system: PathBuf,
+        own: Option<PathBuf>,
+    },
 }
 
 #[cfg(test)]

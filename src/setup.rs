@@ -9,8 +9,8 @@ use sandbox::Entered;
 use store::Store;
 
 use crate::args::GlobalArgs;
-use crate::config;
-use crate::environment::Environment;
+use crate::config::{self, Location};
+use crate::environment::{Environment, RegistriesConf};
 use crate::ui::report::Failure;
 
 /// Returns where the store is.
@@ -34,15 +34,27 @@ pub(crate) fn open_store(root: &Path) -> Result<Store, Failure> {
 
 /// Returns the client of registries, as the user's files configure it.
 pub(crate) fn client(environment: &Environment) -> Result<Client, Failure> {
-    let config = match environment.config_file() {
-        Some(location) => config::load(&location).map_err(|error| Failure::new(&error, None))?,
-        None => RegistryConfig::default(),
-    };
+    let config = registry_config(environment)?;
     let helpers = environment.path.as_deref().unwrap_or(OsStr::new(""));
     let helpers = std::env::split_paths(helpers).collect();
     let credentials = Credentials::new(&credential_texts(environment)?, helpers)
         .map_err(|error| Failure::new(&error, error.help()))?;
     Ok(Client::new(config, credentials))
+}
+
+/// Returns what the user's and the machine's files say of registries.
+pub(crate) fn registry_config(environment: &Environment) -> Result<RegistryConfig, Failure> {
+    let sources = config::Sources {
+        own: environment.config_file(),
+        containers: match environment.registries_conf() {
+            RegistriesConf::Named(path) => vec![Location::Named(path)],
+            RegistriesConf::Usual { system, own } => {
+                config::containers_files(&system, own.as_deref())
+            }
+        },
+        certificates: environment.certificate_directories(),
+    };
+    config::load(&sources).map_err(|error| Failure::new(&error, None))
 }
 
 /// A credential file that is there but cannot be read.

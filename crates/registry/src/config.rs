@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
+use oci::Reference;
+
+use crate::route::Route;
 use crate::secret::Secret;
 
 /// How registries are to be talked to.
@@ -12,6 +15,8 @@ pub struct RegistryConfig {
     /// By registry as it stands in references, for example `docker.io` or `127.0.0.1:5000`; mirrors
     /// and hosts that registries redirect to are looked up here too, under their own names.
     pub hosts: BTreeMap<String, HostConfig>,
+    /// Where names that begin in a certain way are really kept.
+    pub routes: Vec<Route>,
     /// How long to wait and how often to try again.
     pub patience: Patience,
 }
@@ -21,6 +26,7 @@ impl Default for RegistryConfig {
     fn default() -> Self {
         Self {
             hosts: BTreeMap::new(),
+            routes: Vec::new(),
             patience: Patience::STANDARD,
         }
     }
@@ -29,7 +35,7 @@ impl Default for RegistryConfig {
 /// What differs for one host.
 #[derive(Clone, Debug, Default)]
 pub struct HostConfig {
-    /// Tried in order before the host itself, for pulls only.
+    /// Tried in order before the host itself and what routes say, for pulls only.
     pub mirrors: Vec<Mirror>,
     /// How the host is connected to.
     pub transport: Transport,
@@ -59,6 +65,19 @@ pub enum Transport {
 pub struct Mirror {
     host: String,
     prefix: String,
+    serves: Serves,
+}
+
+/// What a mirror is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Serves {
+    /// Everything.
+    #[default]
+    All,
+    /// What is named by digest, where a mirror that is behind cannot mislead.
+    Digests,
+    /// What is named by tag.
+    Tags,
 }
 
 /// Why some text is not a [`Mirror`].
@@ -73,6 +92,21 @@ impl Mirror {
     /// Returns the mirror's host and, if not the default one, its port.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Returns the same mirror, for what `serves` says.
+    #[must_use]
+    pub fn serving(self, serves: Serves) -> Self {
+        Self { serves, ..self }
+    }
+
+    /// Returns whether it is asked for `reference`.
+    pub(crate) fn serves(&self, reference: &Reference) -> bool {
+        match self.serves {
+            Serves::All => true,
+            Serves::Digests => reference.digest().is_some(),
+            Serves::Tags => reference.digest().is_none(),
+        }
     }
 
     /// Returns what stands before the repository on this mirror, without slashes around; may be empty.
@@ -101,6 +135,7 @@ impl FromStr for Mirror {
             Ok(Self {
                 host: host.to_owned(),
                 prefix: prefix.to_owned(),
+                serves: Serves::All,
             })
         } else {
             Err(MirrorError {

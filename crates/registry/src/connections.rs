@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use oci::Reference;
 use oci::reference::DOCKER_HUB;
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, StatusCode, Url};
@@ -25,11 +26,13 @@ use tokio::sync::OnceCell;
 use tracing::debug;
 
 use crate::auth::Authorization;
-use crate::config::{HostConfig, Mirror, Patience, RegistryConfig, Transport};
+use crate::config::{HostConfig, Patience, RegistryConfig, Transport};
+use crate::endpoint::MirrorOf;
 use crate::host::{self, HostKey};
 use crate::request::{
     Body, HopError, Reach, Redirects, Request, RequestError, RequestErrorKind, Target, shown,
 };
+use crate::route::{self, Route, Routed};
 use guard::PublicOnly;
 pub(crate) use response::Response;
 
@@ -40,6 +43,7 @@ const USER_AGENT: &str = concat!("rbuild/", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub(crate) struct Connections {
     hosts: BTreeMap<HostKey, HostConfig>,
+    routes: Vec<Route>,
     pub(crate) patience: Patience,
     clients: Memo<Settings, reqwest::Client>,
     schemes: Memo<String, Scheme>,
@@ -67,7 +71,11 @@ enum Scheme {
 
 impl Connections {
     pub(crate) fn new(config: RegistryConfig) -> Self {
-        let RegistryConfig { hosts, patience } = config;
+        let RegistryConfig {
+            hosts,
+            routes,
+            patience,
+        } = config;
         // What is no host cannot be connected to either, so nobody will look for what is left out.
         let hosts = hosts
             .into_iter()
@@ -75,6 +83,7 @@ impl Connections {
             .collect();
         Self {
             hosts,
+            routes,
             patience,
             clients: Memo::default(),
             schemes: Memo::default(),
@@ -83,10 +92,30 @@ impl Connections {
         }
     }
 
-    /// Returns the mirrors of `registry`, first choice first.
-    pub(crate) fn mirrors(&self, registry: &str) -> &[Mirror] {
-        self.config_of(registry)
-            .map_or(&[], |config| &config.mirrors)
+    /// Returns the mirrors that are asked for `reference`, first choice first.
+    pub(crate) fn mirrors<'a>(&'a self, reference: &'a Reference) -> Vec<MirrorOf<'a>> {
+        let routed = self.route(reference);
+        if routed.is_some_and(|routed| routed.route.is_blocked) {
+            return Vec::new();
+        }
+        let own = self.config_of(reference.registry());
+        let own = own.into_iter().flat_map(|config| &config.mirrors);
+        let own = own.map(|mirror| MirrorOf {
+            mirror,
+            rest: reference.repository(),
+        });
+        let routed = routed.into_iter().flat_map(|Routed { route, rest }| {
+            let mirrors = route.mirrors.iter();
+            mirrors.map(move |mirror| MirrorOf { mirror, rest })
+        });
+        own.chain(routed)
+            .filter(|MirrorOf { mirror, .. }| mirror.serves(reference))
+            .collect()
+    }
+
+    /// Returns the route of `reference`, if it has one.
+    pub(crate) fn route<'a>(&'a self, reference: &'a Reference) -> Option<Routed<'a>> {
+        route::of(&self.routes, reference)
     }
 
     /// Returns how large a PATCH gets through to `registry`, as far as is known.

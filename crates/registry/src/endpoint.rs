@@ -9,6 +9,7 @@ use crate::config::Mirror;
 use crate::connections::Connections;
 use crate::host::HostKey;
 use crate::request::RequestError;
+use crate::route::Routed;
 
 /// A repository on a registry, or on a mirror of it.
 #[derive(Clone, Debug)]
@@ -25,14 +26,30 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// Returns the repository of `reference` where it is at home.
+    ///
+    /// # Errors
+    ///
+    /// Nobody may go there, or nobody is there.
     pub(crate) async fn origin(
         connections: &Connections,
         reference: &Reference,
     ) -> Result<Self, RequestError> {
+        let routed = connections.route(reference);
+        if routed.is_some_and(|routed| routed.route.is_blocked) {
+            return Err(RequestError::blocked(reference));
+        }
+        let located = routed.and_then(|Routed { route, rest }| {
+            let location = route.location.as_ref()?;
+            Some((location.host(), below(location.prefix(), rest)))
+        });
+        let (host, repository) = located.unwrap_or_else(|| {
+            let repository = reference.repository().to_owned();
+            (reference.registry(), repository)
+        });
         Ok(Self {
-            host: reference.registry().to_owned(),
-            base: connections.base(reference.registry()).await?,
-            repository: reference.repository().to_owned(),
+            host: host.to_owned(),
+            base: connections.base(host).await?,
+            repository,
             namespace: None,
         })
     }
@@ -41,16 +58,12 @@ impl Endpoint {
     pub(crate) async fn mirror(
         connections: &Connections,
         reference: &Reference,
-        mirror: &Mirror,
+        MirrorOf { mirror, rest }: MirrorOf<'_>,
     ) -> Result<Self, RequestError> {
-        let repository = match mirror.prefix() {
-            "" => reference.repository().to_owned(),
-            prefix => format!("{prefix}/{}", reference.repository()),
-        };
         Ok(Self {
             host: mirror.host().to_owned(),
             base: connections.base(mirror.host()).await?,
-            repository,
+            repository: below(mirror.prefix(), rest),
             namespace: Some(reference.registry().to_owned()),
         })
     }
@@ -99,6 +112,21 @@ impl Endpoint {
 
     pub(crate) fn delete_scope(&self) -> Scopes {
         Scopes::one(&self.repository, "delete,pull")
+    }
+}
+
+/// A mirror, and how a repository is called below its prefix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MirrorOf<'a> {
+    pub(crate) mirror: &'a Mirror,
+    pub(crate) rest: &'a str,
+}
+
+fn below(prefix: &str, rest: &str) -> String {
+    match (prefix, rest) {
+        ("", rest) => rest.to_owned(),
+        (prefix, "") => prefix.to_owned(),
+        (prefix, rest) => format!("{prefix}/{rest}"),
     }
 }
 

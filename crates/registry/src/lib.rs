@@ -31,6 +31,7 @@ pub mod manifests;
 pub mod pull;
 pub mod push;
 pub mod request;
+pub mod route;
 pub mod secret;
 pub mod tags;
 
@@ -40,7 +41,7 @@ mod host;
 mod retry;
 
 pub use client::Client;
-pub use config::{HostConfig, Mirror, Patience, RegistryConfig, Transport};
+pub use config::{HostConfig, Mirror, Patience, RegistryConfig, Serves, Transport};
 pub use copy::{CopyError, Passage};
 pub use credentials::{Credentials, CredentialsError, DockerConfigText};
 pub use download::{DownloadError, DownloadLimits, Downloaded, Validators};
@@ -48,4 +49,5 @@ pub use layout::LayoutError;
 pub use pull::{FetchError, ResolveError, ResolveErrorKind, ResolvedImage};
 pub use push::{PushError, PushErrorKind, Pushed};
 pub use request::{RequestError, RequestErrorKind};
+pub use route::{Prefix, Route};
 pub use secret::Secret;

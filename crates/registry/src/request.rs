@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use oci::Reference;
 use oci::reference::DOCKER_HUB;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode, Url};
@@ -135,6 +136,9 @@ pub enum RequestErrorKind {
         /// Why.
         cause: Cause,
     },
+    /// The configuration says that nobody may go there.
+    #[error("the configuration blocks this registry")]
+    Blocked,
     /// There is nobody: no such name, no route, nothing listens.
     #[error("cannot connect: {cause}")]
     Connect {
@@ -340,6 +344,16 @@ pub(crate) enum Prospect {
 }
 
 impl RequestError {
+    /// The error of not even asking.
+    pub(crate) fn blocked(reference: &Reference) -> Self {
+        Self {
+            operation: "look for registry",
+            method: Method::GET.to_string(),
+            url: format!("https://{}/v2/", reference.name()),
+            kind: Box::new(RequestErrorKind::Blocked),
+        }
+    }
+
     /// Returns the HTTP status, where there was an answer.
     pub fn status(&self) -> Option<StatusCode> {
         match self.kind.as_ref() {
@@ -349,6 +363,7 @@ impl RequestError {
             | RequestErrorKind::Tls { .. }
             | RequestErrorKind::Broken { .. }
             | RequestErrorKind::TimedOut { .. }
+            | RequestErrorKind::Blocked
             | RequestErrorKind::Hop { .. }
             | RequestErrorKind::Auth(_)
             | RequestErrorKind::TooShort
@@ -420,6 +435,7 @@ impl RequestError {
             RequestErrorKind::Setup { .. }
             | RequestErrorKind::Tls { .. }
             | RequestErrorKind::Status { .. }
+            | RequestErrorKind::Blocked
             | RequestErrorKind::Hop { .. }
             | RequestErrorKind::Auth(_)
             | RequestErrorKind::TooLarge { .. }
@@ -462,6 +478,10 @@ impl RequestError {
             RequestErrorKind::TimedOut { .. } => Some(format!(
                 "check the network between here and {host}, or configure a mirror"
             )),
+            RequestErrorKind::Blocked => Some(
+                "it is `blocked` in registries.conf; name another registry, or unblock it"
+                    .to_owned(),
+            ),
             RequestErrorKind::Setup { .. }
             | RequestErrorKind::Broken { .. }
             | RequestErrorKind::Hop { .. }

@@ -13,6 +13,9 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("push_with_tokens_that_end", push_with_tokens),
     ("push_is_checked_before_the_build", push_is_checked_before),
     ("push_mounts_what_is_next_door", push_mounts),
+    ("registries_conf_is_read", registries_conf),
+    ("certificates_are_found_by_host", certificates),
+    ("push_through_a_web_proxy", web_proxy),
 ];
 
 const MIB: u64 = 1 << 20;
@@ -178,5 +181,117 @@ fn push_mounts(suite: &Suite) -> anyhow::Result<()> {
         |exchange: &&Exchange| exchange.method == "GET" && exchange.target.contains("/base/blobs/");
     // The config alone.
     ensure!(exchanges.iter().filter(fetched).count() == 1);
+    Ok(())
+}
+
+fn simple(workspace: &Workspace<'_>) -> anyhow::Result<()> {
+    workspace.write("context/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")?;
+    Ok(())
+}
+
+fn registries_conf(suite: &Suite) -> anyhow::Result<()> {
+    let registry = Registry::start()?;
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let conf = format!(
+        "[[registry]]\nprefix = \"r.example/team\"\nlocation = \"{own}/moved\"\n\
+         [[registry]]\nlocation = \"base.example\"\n\
+         [[registry.mirror]]\nlocation = \"127.0.0.1:1\"\n\
+         [[registry.mirror]]\nlocation = \"{bases}\"\n\
+         [[registry]]\nprefix = \"*.evil.example\"\nblocked = true\n",
+        own = registry.host(),
+        bases = suite.mirror.host(),
+    );
+    workspace.write(".config/containers/registries.conf", conf)?;
+    let rbuild = |words: &[&str]| -> anyhow::Result<_> {
+        Ok(workspace
+            .rbuild(words)?
+            .without_env("CONTAINERS_REGISTRIES_CONF"))
+    };
+    let dockerfile = "FROM base.example/library/busybox\nLABEL a=b\n";
+    workspace.write("context/Dockerfile", dockerfile)?;
+    // A mirror that is down is passed over; the name of the result leads to another place.
+    rbuild(&["--push", "-t", "r.example/team/app:1", "context"])?.succeed()?;
+    ensure!(registry.has_tag("moved/app", "1"));
+
+    workspace.write("context/Dockerfile", "FROM x.evil.example/a\n")?;
+    let finished = rbuild(&["context"])?.run()?;
+    ensure!(finished.code() == Some(1), "{}", finished.stderr);
+    ensure!(
+        finished.stderr.contains("blocks this registry"),
+        "{}",
+        finished.stderr
+    );
+
+    workspace.write(".config/containers/registries.conf", "[[registry]\n")?;
+    let finished = rbuild(&["context"])?.run()?;
+    let named = ".config/containers/registries.conf: TOML parse error at line 1";
+    ensure!(finished.stderr.contains(named), "{}", finished.stderr);
+    Ok(())
+}
+
+fn certificates(suite: &Suite) -> anyhow::Result<()> {
+    let registry = Registry::start_as(&Options {
+        tls: true,
+        client_certificate: true,
+        ..Options::default()
+    })?;
+    let workspace = suite.workspace(Account::Ordinary)?;
+    simple(&workspace)?;
+    let name = format!("{}/app:1", registry.host());
+    let push = || workspace.rbuild(&["--push", "-t", &name, "context"]);
+    let finished = push()?.run()?;
+    ensure!(finished.code() == Some(1), "{}", finished.stderr);
+    ensure!(
+        finished.diagnostic().contains("over TLS"),
+        "{}",
+        finished.stderr
+    );
+    ensure!(
+        finished.diagnostic().contains("help:"),
+        "{}",
+        finished.stderr
+    );
+
+    let directory = format!(".config/docker/certs.d/{}", registry.host());
+    let (certificate, key) = registry.identity();
+    for (from, to) in [
+        (registry.ca_certificate(), "ca.crt"),
+        (certificate, "client.cert"),
+        (key, "client.key"),
+    ] {
+        workspace.write(&format!("{directory}/{to}"), std::fs::read(from)?)?;
+    }
+    push()?.succeed()?;
+    ensure!(registry.has_tag("app", "1"));
+    Ok(())
+}
+
+fn web_proxy(suite: &Suite) -> anyhow::Result<()> {
+    let registry = Registry::start()?;
+    let proxy = Proxy::start(registry.host(), Fault::None)?;
+    let workspace = suite.workspace(Account::Ordinary)?;
+    simple(&workspace)?;
+    // Nobody but the proxy knows where that is.
+    let config = "[registry.\"r.example\"]\nplain-http = true\n";
+    let config = workspace.write("config.toml", config)?;
+    let push = || -> anyhow::Result<_> {
+        let push = workspace.rbuild(&["--push", "-t", "r.example/app:1", "context"])?;
+        let address = format!("http://{}", proxy.host());
+        Ok(push
+            .env("RBUILD_CONFIG", &config)
+            .env("HTTP_PROXY", address))
+    };
+    push()?.succeed()?;
+    ensure!(registry.has_tag("app", "1"));
+    let passed = proxy.exchanges();
+    ensure!(
+        passed
+            .iter()
+            .all(|exchange| exchange.target.starts_with("http://r.example/v2/"))
+    );
+    // And who is named in NO_PROXY is not asked for by it.
+    let finished = push()?.env("NO_PROXY", "r.example").run()?;
+    ensure!(finished.code() == Some(1), "{}", finished.stderr);
+    ensure!(proxy.exchanges().len() == passed.len());
     Ok(())
 }

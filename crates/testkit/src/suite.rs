@@ -188,6 +188,8 @@ impl Workspace<'_> {
             .env("HOME", self.path())
             .env("RBUILD_ROOT", self.store())
             .env("RBUILD_CONFIG", self.suite.config())
+            // What the machine's says of registries is no business of the tests.
+            .env("CONTAINERS_REGISTRIES_CONF", "/dev/null")
             .env("SOURCE_DATE_EPOCH", EPOCH)
             .env("NO_COLOR", "1")
             // Nothing may leave loopback; what tries to is refused at once.

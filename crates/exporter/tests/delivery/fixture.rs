@@ -46,6 +46,7 @@ impl Fixture {
         let store = Store::open(&directory.path().join("store")).unwrap();
         let config = RegistryConfig {
             hosts: BTreeMap::new(),
+            routes: Vec::new(),
             patience: PATIENCE,
         };
         Self {

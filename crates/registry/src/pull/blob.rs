@@ -98,7 +98,7 @@ impl Transfer<'_> {
     /// Asks the mirrors and then the registry; returns who gave the last piece.
     async fn run(mut self) -> Result<String, FetchError> {
         let connections = self.client.connections();
-        for mirror in connections.mirrors(self.reference.registry()) {
+        for mirror in connections.mirrors(self.reference) {
             let endpoint = Endpoint::mirror(connections, self.reference, mirror).await;
             let stop = match endpoint {
                 Ok(endpoint) => match self.from(&endpoint).await {
@@ -110,10 +110,10 @@ impl Transfer<'_> {
             match stop {
                 Stop::Sink => return Ok(String::new()),
                 Stop::Request(error) => {
-                    tracing::debug!(mirror = mirror.host(), %error, "mirror passed over");
+                    tracing::debug!(mirror = mirror.mirror.host(), %error, "mirror passed over");
                 }
                 Stop::Fatal(error) => {
-                    tracing::debug!(mirror = mirror.host(), %error, "mirror passed over");
+                    tracing::debug!(mirror = mirror.mirror.host(), %error, "mirror passed over");
                 }
             }
         }

@@ -161,14 +161,16 @@ impl Wanted<'_> {
         reference: &Reference,
     ) -> Result<Fetched, ResolveErrorKind> {
         let connections = client.connections();
-        for mirror in connections.mirrors(reference.registry()) {
+        for mirror in connections.mirrors(reference) {
             let tried = match Endpoint::mirror(connections, reference, mirror).await {
                 Ok(endpoint) => self.from(client, &endpoint).await,
                 Err(error) => Err(error.into()),
             };
             match tried {
                 Ok(fetched) => return Ok(fetched),
-                Err(error) => tracing::debug!(mirror = mirror.host(), %error, "mirror passed over"),
+                Err(error) => {
+                    tracing::debug!(mirror = mirror.mirror.host(), %error, "mirror passed over")
+                }
             }
         }
         self.fetch_from_origin(client, reference).await

@@ -16,6 +16,7 @@ mod pushing;
 mod real;
 mod redirects;
 mod retries;
+mod routes;
 mod server;
 mod tags;
 mod tls;
@@ -51,7 +52,14 @@ fn client_as(host: &str, entry: &str) -> Client {
 
 fn client_with(hosts: BTreeMap<String, HostConfig>, credentials: Credentials) -> Client {
     let patience = PATIENCE;
-    Client::new(RegistryConfig { hosts, patience }, credentials)
+    Client::new(
+        RegistryConfig {
+            hosts,
+            routes: Vec::new(),
+            patience,
+        },
+        credentials,
+    )
 }
 
 fn credentials(host: &str, entry: &str) -> Credentials {

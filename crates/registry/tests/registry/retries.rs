@@ -19,7 +19,14 @@ async fn fetch_with(client: &Client, source: &ImageSource) -> Result<Vec<u8>, Fe
 
 fn client_of(patience: Patience) -> Client {
     let hosts = BTreeMap::new();
-    Client::new(RegistryConfig { hosts, patience }, Credentials::anonymous())
+    Client::new(
+        RegistryConfig {
+            hosts,
+            routes: Vec::new(),
+            patience,
+        },
+        Credentials::anonymous(),
+    )
 }
 
 #[tokio::test]
