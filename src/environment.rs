@@ -131,7 +131,7 @@ impl Environment {
         own.chain(machine.map(PathBuf::from)).collect()
     }
 
-    /// Docker's file of credentials, where `rbuild login` keeps them.
+    /// Docker's configuration: credentials, where `rbuild login` keeps them, and proxies of steps.
     pub(crate) fn docker_config_file(&self) -> Option<PathBuf> {
         let home = || self.home.as_ref().map(|home| home.join(".docker"));
         let docker = self.docker_config.clone().or_else(home)?;

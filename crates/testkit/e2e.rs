@@ -43,6 +43,8 @@ mod repeat;
 mod rungs;
 #[path = "e2e/schemas.rs"]
 mod schemas;
+#[path = "e2e/threats.rs"]
+mod threats;
 
 /// A test: its name and what it does.
 type Test = (&'static str, fn(&Suite) -> anyhow::Result<()>);
@@ -75,6 +77,7 @@ fn run() -> anyhow::Result<ExitCode> {
         repeat::TESTS,
         rungs::TESTS,
         schemas::TESTS,
+        threats::TESTS,
     ];
     for (name, test) in tests.into_iter().flatten().copied() {
         trials.push(trial(name.to_owned(), &suite, test));

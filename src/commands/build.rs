@@ -13,6 +13,7 @@ mod contexts;
 mod events;
 mod options;
 mod outcome;
+mod proxies;
 mod remote;
 mod secrets;
 mod steps;

@@ -16,7 +16,7 @@ use solver::{Caching, Secret, SshAgent};
 use super::args::{BuildArgs, ProgressMode};
 use super::call::{Call, CallArg};
 use super::secrets::{ContextsBySsh, SecretError};
-use super::steps;
+use super::{proxies, steps};
 use crate::args::values::{self, ContextValue, KeyValue};
 use crate::environment::Environment;
 use crate::ui;
@@ -264,11 +264,13 @@ fn definition(args: BuildArgs, environment: &Environment) -> Result<Definition, 
             arg.value.clone().or_else(from_environment)?,
         ))
     };
+    let mut build_args = args.build_args.into_iter().filter_map(variable).collect();
+    proxies::add(&mut build_args, environment);
     Ok(Definition {
         platforms: platforms(args.platforms, environment)?,
         build_platform: Platform::native().normalized(),
         target: args.target,
-        build_args: args.build_args.into_iter().filter_map(variable).collect(),
+        build_args,
         labels: args
             .labels
             .into_iter()
