@@ -32,6 +32,20 @@ pub enum LayoutImage {
     Digest(Digest),
 }
 
+impl ImageSource {
+    /// Returns the same place with the digest that its name led to.
+    #[must_use]
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        match self {
+            Self::Registry(reference) => Self::Registry(reference.with_digest(digest)),
+            Self::Layout { directory, .. } => Self::Layout {
+                directory: directory.clone(),
+                image: LayoutImage::Digest(digest),
+            },
+        }
+    }
+}
+
 impl fmt::Display for ImageSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -98,6 +98,15 @@ fn listed(names: &[String]) -> String {
     }
 }
 
+/// Returns what the layout in `directory` lists.
+///
+/// # Errors
+///
+/// It is no image layout, or cannot be read.
+pub fn images(directory: &Path) -> Result<Vec<Descriptor>, LayoutError> {
+    Ok(read_index(directory)?.manifests)
+}
+
 /// Reads the bytes of the manifest or index that `image` is; returns what it was announced as too.
 pub(crate) fn read_document(
     directory: &Path,

@@ -19,8 +19,8 @@ use std::io::Write;
 
 use oci::manifest::DocumentError;
 use oci::{
-    BaseImage, BaseLayer, Descriptor, DiffId, Digest, Document, ImageConfig, ImageSource,
-    LayoutImage, Manifest, MediaType, Platform, Raw, Reference,
+    BaseImage, BaseLayer, Descriptor, DiffId, Digest, Document, ImageConfig, ImageSource, Manifest,
+    MediaType, Platform, Raw, Reference,
 };
 
 use crate::client::Client;
@@ -293,6 +293,34 @@ impl Client {
         document.map_err(|kind| kind.of(source))
     }
 
+    /// Fetches what an index of `source` lists as `entry`: a manifest, or another index.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::fetch_document`].
+    pub async fn fetch_member(
+        &self,
+        source: &ImageSource,
+        entry: &Descriptor,
+    ) -> Result<Document, ResolveError> {
+        let document = document::described(self, source, entry).await;
+        document.map_err(|kind| kind.of(source))
+    }
+
+    /// Fetches the config that a manifest of `source` names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::fetch_document`]; or it is not an image config.
+    pub async fn fetch_config(
+        &self,
+        source: &ImageSource,
+        descriptor: &Descriptor,
+    ) -> Result<Raw<ImageConfig>, ResolveError> {
+        let config = self.config(source, descriptor).await;
+        config.map_err(|kind| kind.of(source))
+    }
+
     /// Writes `blob` to `sink` and returns the sink once all of it is there and verified.
     ///
     /// A connection that breaks is taken up again where it broke. The sink is written to on a
@@ -327,7 +355,7 @@ impl Client {
             .get_or_try_init(async || document::named(self, source).await.map(Into::into))
             .await?;
         let resolved = named.digest();
-        let pinned = pinned(source, resolved);
+        let pinned = source.with_digest(resolved);
         let mut document = Document::clone(named);
         let mut chosen: Option<Descriptor> = None;
         for _ in 0..=MAX_DEPTH {
@@ -435,16 +463,5 @@ impl ResolveErrorKind {
             image: source.to_string(),
             kind: self,
         }
-    }
-}
-
-/// Returns `source` with the digest that its name led to.
-fn pinned(source: &ImageSource, resolved: Digest) -> ImageSource {
-    match source {
-        ImageSource::Registry(reference) => ImageSource::Registry(reference.with_digest(resolved)),
-        ImageSource::Layout { directory, .. } => ImageSource::Layout {
-            directory: directory.clone(),
-            image: LayoutImage::Digest(resolved),
-        },
     }
 }

@@ -82,9 +82,44 @@ impl Images {
             .annotations
             .insert(IMAGE_NAME.to_owned(), full_name.clone());
         self.change(|images| {
-            images.retain(|other| !has_name(other, &full_name));
+            // An image that gets its first name is no longer one without.
+            let unnamed = |other: &Descriptor| {
+                other.digest == image.digest && !other.annotations.contains_key(IMAGE_NAME)
+            };
+            images.retain(|other| !has_name(other, &full_name) && !unnamed(other));
             images.push(image);
         })
+    }
+
+    /// Lists an image that has no name, unless it is listed already. It stays until it is removed by
+    /// its digest or the store is cleaned.
+    ///
+    /// # Errors
+    ///
+    /// `index.json` is damaged, or the kernel refused.
+    pub fn add_unnamed(&self, mut image: Descriptor) -> Result<(), ImagesError> {
+        for name in [REF_NAME, IMAGE_NAME] {
+            image.annotations.remove(name);
+        }
+        self.change(|images| {
+            if !images.iter().any(|other| other.digest == image.digest) {
+                images.push(image);
+            }
+        })
+    }
+
+    /// Takes the image of that digest from the list, whatever its names; returns its entries. Its
+    /// blobs stay until they are collected.
+    ///
+    /// # Errors
+    ///
+    /// `index.json` is damaged, or the kernel refused.
+    pub fn remove_digest(&self, digest: &Digest) -> Result<Vec<Descriptor>, ImagesError> {
+        let mut removed = Vec::new();
+        self.change(|images| {
+            removed.extend(images.extract_if(.., |image| image.digest == *digest));
+        })?;
+        Ok(removed)
     }
 
     /// Takes the name away; returns the image that had it. Its blobs stay until they are collected.
@@ -138,6 +173,11 @@ impl Images {
 const IMAGE_NAME: &str = "io.containerd.image.name";
 /// The tag alone, as the image spec has it.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Returns the name of an image of the list, if it has one that is a reference.
+pub fn name_of(image: &Descriptor) -> Option<Reference> {
+    image.annotations.get(IMAGE_NAME)?.parse().ok()
+}
 
 fn has_name(image: &Descriptor, name: &str) -> bool {
     image.annotations.get(IMAGE_NAME).is_some_and(|n| n == name)

@@ -18,6 +18,7 @@ pub mod apply;
 pub mod compress;
 pub mod diff;
 mod export;
+pub mod listing;
 pub mod tar;
 pub mod whiteout;
 

@@ -10,6 +10,7 @@
 //! blobs/sha256/<hex>         content by digest
 //! layers/<id>/fs             one unpacked layer in overlayfs's own form
 //! records/<kind>/xx/<hex>    small JSON documents: cache records, packed variants of a layer
+//! drafts/<hex>.json          lists of images that are not pushed yet
 //! mounts/<hash>/fs           directories that RUN steps fill and later builds find again
 //! locks/<kind>/<hex>         advisory locks, one for each thing that only one may make at a time
 //! ids                        the map of ids that the files of the layers were made with
@@ -25,9 +26,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod cache;
 pub mod content;
 pub mod disk;
+pub mod drafts;
 #[cfg(test)]
 mod fixture;
 mod ids;
@@ -42,6 +45,7 @@ pub mod snapshot;
 pub use cache::Records;
 pub use content::{BlobWriter, ContentStore};
 pub use disk::{DiskError, Kind};
+pub use drafts::Drafts;
 pub use ids::IdsError;
 pub use images::Images;
 pub use layer::{ExportOptions, LayerDraft, LayerId, Layers, PackedLayer};

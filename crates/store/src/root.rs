@@ -11,6 +11,7 @@ use oci::Digest;
 use crate::cache::Records;
 use crate::content::ContentStore;
 use crate::disk::{self, DiskError, Doing, Durability, Kind};
+use crate::drafts::Drafts;
 use crate::ids::{self, IdsError};
 use crate::images::Images;
 use crate::layer::Layers;
@@ -237,6 +238,11 @@ impl Store {
     /// Returns the images that have names.
     pub fn images(&self) -> Images {
         Images::new(Arc::clone(&self.shared))
+    }
+
+    /// Returns the lists of images that are not pushed yet.
+    pub fn drafts(&self) -> Drafts {
+        Drafts::new(Arc::clone(&self.shared))
     }
 
     /// Returns the unpacked layers.

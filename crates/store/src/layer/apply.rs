@@ -37,7 +37,7 @@ use oci::{BaseLayer, DiffId, Digest, MediaType};
 
 use crate::content::ReadError;
 use crate::disk::DiskError;
-use crate::layer::compress::{self, Kind};
+use crate::layer::compress::{self, Decoded, Kind};
 use crate::layer::tar::{ArchiveError, TarReader};
 
 use applier::{Applier, Form};
@@ -228,6 +228,18 @@ pub(crate) fn unpack_layer(
     root: BorrowedFd<'_>,
     limits: &Limits,
 ) -> Result<(), UnpackError> {
+    read_layer(blob, layer, limits, |decoded| {
+        fill(decoded, root, Form::Layer, limits)
+    })
+}
+
+/// Has `consume` read the tar in a layer's blob, and checks its diff ID over every byte.
+pub(crate) fn read_layer<T>(
+    blob: impl Read + Send,
+    layer: &BaseLayer,
+    limits: &Limits,
+    consume: impl FnOnce(&mut Decoded) -> Result<T, ExtractError>,
+) -> Result<T, UnpackError> {
     let digest = layer.descriptor.digest;
     let media_type = &layer.descriptor.media_type;
     let kind = match media_type.compression() {
@@ -260,7 +272,8 @@ pub(crate) fn unpack_layer(
         });
     }
     let stream = start.as_slice().chain(blob);
-    let found = apply(stream, kind, root, Form::Layer, limits).map_err(refused)?;
+    let decoded = compress::decode(stream, kind, limits.ratio, consume);
+    let (value, found) = decoded.map_err(refused)?;
     if found != layer.diff_id {
         return Err(UnpackError::DiffId {
             blob: digest,
@@ -268,7 +281,7 @@ pub(crate) fn unpack_layer(
             found,
         });
     }
-    Ok(())
+    Ok(value)
 }
 
 /// Unpacks a plain tar as a layer.
@@ -289,16 +302,26 @@ fn apply(
     limits: &Limits,
 ) -> Result<DiffId, ExtractError> {
     let ((), diff_id) = compress::decode(stream, kind, limits.ratio, |decoded| {
-        crew::with_crew(|crew| {
-            let mut applier = Applier::new(root, form, limits, crew)?;
-            let mut reader = TarReader::new(decoded, *limits);
-            while let Some(entry) = reader.next()? {
-                applier.entry(entry, &mut reader.content())?;
-            }
-            applier.finish()
-        })
+        fill(decoded, root, form, limits)
     })?;
     Ok(diff_id)
+}
+
+/// Puts the entries of a tar into a tree.
+fn fill(
+    decoded: &mut Decoded,
+    root: BorrowedFd<'_>,
+    form: Form,
+    limits: &Limits,
+) -> Result<(), ExtractError> {
+    crew::with_crew(|crew| {
+        let mut applier = Applier::new(root, form, limits, crew)?;
+        let mut reader = TarReader::new(decoded, *limits);
+        while let Some(entry) = reader.next()? {
+            applier.entry(entry, &mut reader.content())?;
+        }
+        applier.finish()
+    })
 }
 
 #[cfg(test)]

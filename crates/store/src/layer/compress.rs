@@ -15,7 +15,7 @@ mod encode;
 mod gzip;
 
 pub use decode::DecodeError;
-pub(crate) use decode::decode;
+pub(crate) use decode::{Decoded, decode};
 pub(crate) use encode::encode;
 
 use std::io::{self, Read};
