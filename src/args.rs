@@ -9,7 +9,10 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{BuildArgs, ImagesArgs, RunArgs};
+use crate::commands::{
+    BuildArgs, CopyArgs, DiffArgs, ImagesArgs, ImagetoolsArgs, InspectArgs, JoinArgs, LoadArgs,
+    ManifestArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs,
+};
 
 pub(crate) mod values;
 
@@ -62,6 +65,38 @@ pub(crate) enum Command {
     /// Run an image's command in the sandbox
     #[command(args_override_self = true)]
     Run(Box<RunArgs>),
+    /// Pull images of registries into the local store
+    #[command(args_override_self = true)]
+    Pull(PullArgs),
+    /// Push an image of the local store
+    #[command(args_override_self = true)]
+    Push(PushArgs),
+    /// Give an image of the local store one more name
+    Tag(TagArgs),
+    /// Remove images from the local store
+    Rmi(RmiArgs),
+    /// Load the images of an archive into the local store
+    #[command(args_override_self = true)]
+    Load(LoadArgs),
+    /// Save images into an archive or an image layout
+    #[command(args_override_self = true)]
+    Save(SaveArgs),
+    /// Copy an image between registries, archives and image layouts
+    #[command(args_override_self = true)]
+    Copy(CopyArgs),
+    /// Show what is known of images
+    #[command(args_override_self = true)]
+    Inspect(InspectArgs),
+    /// Show what is different between two images
+    #[command(args_override_self = true)]
+    Diff(DiffArgs),
+    /// Join builds for single platforms to one image
+    #[command(args_override_self = true)]
+    Join(JoinArgs),
+    /// Make and inspect images of several platforms in registries
+    Imagetools(ImagetoolsArgs),
+    /// Put a list of images together step by step
+    Manifest(ManifestArgs),
     /// Print the version
     Version,
 }

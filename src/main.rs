@@ -13,8 +13,12 @@ mod args;
 mod commands;
 mod config;
 mod environment;
+mod files;
 mod interrupt;
+mod place;
 mod setup;
+mod template;
+mod tools;
 mod ui;
 
 use std::process::ExitCode;
@@ -46,17 +50,30 @@ fn run() -> ExitCode {
     };
     log(&cli, &environment);
     let paint = ui::paint(&environment);
+    let done = |result: Result<(), Failure>| result.map(|()| ExitCode::SUCCESS);
     let result = match cli.command {
         Command::Build(args) => commands::build::run(*args, &cli.global, &environment, paint),
-        Command::Images(args) => {
-            let done = commands::images::run(&args, &cli.global, &environment);
-            done.map(|()| ExitCode::SUCCESS)
+        Command::Images(args) => done(commands::images::run(&args, &cli.global, &environment)),
+        Command::Pull(args) => done(commands::pull::run(&args, &cli.global, &environment)),
+        Command::Push(args) => done(commands::push::run(&args, &cli.global, &environment)),
+        Command::Tag(args) => done(commands::tag::run(&args, &cli.global, &environment)),
+        Command::Rmi(args) => done(commands::rmi::run(&args, &cli.global, &environment)),
+        Command::Load(args) => done(commands::load::run(&args, &cli.global, &environment)),
+        Command::Save(args) => done(commands::save::run(&args, &cli.global, &environment)),
+        Command::Copy(args) => done(commands::copy::run(&args, &cli.global, &environment)),
+        Command::Inspect(args) => done(commands::inspect::run(&args, &cli.global, &environment)),
+        Command::Diff(args) => commands::diff::run(&args, &cli.global, &environment),
+        Command::Join(args) => done(commands::join::run(&args, &cli.global, &environment)),
+        Command::Imagetools(args) => {
+            done(commands::imagetools::run(&args, &cli.global, &environment))
         }
+        Command::Manifest(args) => done(commands::manifest::run(&args, &cli.global, &environment)),
         Command::Run(args) => commands::run::run(*args, &cli.global, &environment),
-        Command::Version => {
-            let done = ui::print(concat!("rbuild ", env!("CARGO_PKG_VERSION"), "\n"));
-            done.map(|()| ExitCode::SUCCESS)
-        }
+        Command::Version => done(ui::print(concat!(
+            "rbuild ",
+            env!("CARGO_PKG_VERSION"),
+            "\n"
+        ))),
     };
     result.unwrap_or_else(|failure: Failure| {
         ui::say(&failure.render(paint));

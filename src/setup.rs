@@ -1,10 +1,11 @@
 //! What several commands need before they can work: a store, a client, a namespace.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use registry::{Client, Credentials, DockerConfigText, RegistryConfig};
+use registry::{Client, Credentials, DockerConfigText, RegistryConfig, Transport};
 use sandbox::Entered;
 use store::Store;
 
@@ -34,7 +35,22 @@ pub(crate) fn open_store(root: &Path) -> Result<Store, Failure> {
 
 /// Returns the client of registries, as the user's files configure it.
 pub(crate) fn client(environment: &Environment) -> Result<Client, Failure> {
-    let config = registry_config(environment)?;
+    client_without_certificates(environment, &BTreeSet::new())
+}
+
+/// Returns the same, but that it does not ask these registries for certificates (`--insecure`).
+pub(crate) fn client_without_certificates(
+    environment: &Environment,
+    registries: &BTreeSet<&str>,
+) -> Result<Client, Failure> {
+    let mut config = registry_config(environment)?;
+    for registry in registries {
+        let host = config.hosts.entry((*registry).to_owned()).or_default();
+        // Who configured plain HTTP has said more than that.
+        if host.transport == Transport::Standard {
+            host.transport = Transport::Unverified;
+        }
+    }
     let helpers = environment.path.as_deref().unwrap_or(OsStr::new(""));
     let helpers = std::env::split_paths(helpers).collect();
     let credentials = Credentials::new(&credential_texts(environment)?, helpers)

@@ -23,6 +23,10 @@ mod bad_input;
 mod cases;
 #[path = "e2e/five_commands.rs"]
 mod five_commands;
+#[path = "e2e/images.rs"]
+mod images;
+#[path = "e2e/indexes.rs"]
+mod indexes;
 #[path = "e2e/kill.rs"]
 mod kill;
 #[path = "e2e/layering.rs"]
@@ -45,6 +49,8 @@ mod rungs;
 mod schemas;
 #[path = "e2e/threats.rs"]
 mod threats;
+#[path = "e2e/workflows.rs"]
+mod workflows;
 
 /// A test: its name and what it does.
 type Test = (&'static str, fn(&Suite) -> anyhow::Result<()>);
@@ -67,6 +73,8 @@ fn run() -> anyhow::Result<ExitCode> {
     let tests = [
         bad_input::TESTS,
         five_commands::TESTS,
+        images::TESTS,
+        indexes::TESTS,
         kill::TESTS,
         layering::TESTS,
         logins::TESTS,
@@ -78,6 +86,7 @@ fn run() -> anyhow::Result<ExitCode> {
         rungs::TESTS,
         schemas::TESTS,
         threats::TESTS,
+        workflows::TESTS,
     ];
     for (name, test) in tests.into_iter().flatten().copied() {
         trials.push(trial(name.to_owned(), &suite, test));

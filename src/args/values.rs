@@ -101,11 +101,6 @@ pub(crate) fn tag(text: &str) -> Result<Reference, ValueError> {
     }
 }
 
-/// Reads the name of an image that exists.
-pub(crate) fn image(text: &str) -> Result<Reference, ReferenceError> {
-    text.parse()
-}
-
 /// Reads one platform of `--platform`; `local` is the one rbuild runs on.
 pub(crate) fn platform(text: &str) -> Result<Platform, oci::platform::PlatformError> {
     match text.trim() {

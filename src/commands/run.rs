@@ -8,8 +8,9 @@ mod step;
 
 use std::process::ExitCode;
 
+use exporter::local_store::ImageName;
 use graph::op::NetworkMode;
-use oci::{Platform, Reference};
+use oci::Platform;
 
 use crate::args::GlobalArgs;
 use crate::args::values::{self, KeyValue};
@@ -39,9 +40,9 @@ pub(crate) struct RunArgs {
           value_parser = values::network)]
     pub(crate) network: NetworkMode,
 
-    /// Image from the local store, else from its registry
-    #[arg(value_name = "IMAGE", value_parser = values::image)]
-    pub(crate) image: Reference,
+    /// Image from the local store, by name or id, else from its registry
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: ImageName,
 
     /// Arguments in place of the image's own
     #[arg(

@@ -42,6 +42,14 @@ pub enum WriteError {
         /// Size of the copy.
         found_bytes: u64,
     },
+    /// A document of it could not be written as JSON.
+    #[error("writing {path}: {source}")]
+    Json {
+        /// The archive or directory.
+        path: PathBuf,
+        /// What the JSON writer says.
+        source: serde_json::Error,
+    },
     /// A layout that is there already has an `index.json` that cannot be added to.
     #[error("{path} is not the index of an OCI image layout: {source}")]
     Index {
@@ -62,7 +70,7 @@ impl WriteError {
             )
             .then(|| "make room on that disk, or write to another one with dest=".to_owned()),
             Self::Index { .. } => Some("use an empty or new directory".to_owned()),
-            Self::Blob(_) | Self::BlobSize { .. } => None,
+            Self::Blob(_) | Self::BlobSize { .. } | Self::Json { .. } => None,
         }
     }
 

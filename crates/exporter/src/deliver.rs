@@ -410,6 +410,11 @@ where
             Self::Archive(archive) => blocking(move || archive.publish()).await?,
             Self::Image { keep, push } => {
                 if let Some((assembled, names)) = keep {
+                    if names.is_empty() {
+                        let listed = local_store::listed(assembled);
+                        let images = store.images();
+                        blocking(move || images.add_unnamed(listed)).await?;
+                    }
                     for name in names {
                         let task = Task::Name {
                             reference: name,

@@ -1,13 +1,16 @@
 //! Images in rbuild's own store: kept under their names, and read back.
 //!
 //! The store is an OCI image layout, so keeping an image means to have all of its blobs there and
-//! then to list it. An image without a name is kept by its digest until the store is cleaned.
+//! then to list it. An image without a name is listed by its digest until it is removed.
+
+mod name;
+
+pub use name::{FindError, ImageName, find};
 
 use oci::config::ImageConfig;
-use oci::{Descriptor, DiffId, Digest, Document, Manifest, Platform, Raw, Reference};
+use oci::{Descriptor, DiffId, Digest, Document, Manifest, Platform, Raw};
 use store::Store;
 use store::content::ReadError;
-use store::images::ImagesError;
 
 use crate::assemble::Assembled;
 use crate::oci_layout::CREATED;
@@ -86,9 +89,9 @@ pub enum LoadError {
         /// Diff IDs of the config.
         diff_ids: usize,
     },
-    /// The list of images could not be read.
+    /// It could not be looked up.
     #[error(transparent)]
-    Images(#[from] ImagesError),
+    Find(#[from] FindError),
     /// A document could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -103,7 +106,7 @@ impl LoadError {
             Self::Document { .. }
             | Self::Nested { .. }
             | Self::Layers { .. }
-            | Self::Images(_)
+            | Self::Find(_)
             | Self::Read(_) => None,
         }
     }
@@ -118,12 +121,11 @@ impl LoadError {
 /// There is no such image, it is for other platforms, or what the store holds is damaged.
 pub fn load(
     store: &Store,
-    name: &Reference,
+    name: &ImageName,
     wanted: Option<&Platform>,
 ) -> Result<StoredImage, LoadError> {
-    let images = store.images();
-    let listed = images.get(name)?.ok_or_else(|| LoadError::Missing {
-        name: name.familiar(),
+    let listed = find(store, name)?.ok_or_else(|| LoadError::Missing {
+        name: name.to_string(),
     })?;
     let reader = Reader { store, name };
     let manifest = match reader.document(&listed)? {
@@ -131,7 +133,7 @@ pub fn load(
         Document::Index(index) => {
             let chosen = choose(&index.value().manifests, wanted);
             let chosen = chosen.ok_or_else(|| LoadError::Platform {
-                name: name.familiar(),
+                name: name.to_string(),
                 wanted: wanted.cloned().unwrap_or_else(Platform::native),
                 available: platforms(&index.value().manifests),
             })?;
@@ -139,7 +141,7 @@ pub fn load(
                 Document::Manifest(manifest) => manifest,
                 Document::Index(index) => {
                     return Err(LoadError::Nested {
-                        name: name.familiar(),
+                        name: name.to_string(),
                         digest: index.digest(),
                     });
                 }
@@ -149,7 +151,7 @@ pub fn load(
     let image = reader.image(listed, manifest)?;
     match wanted {
         Some(wanted) if !image.platform.satisfies(wanted) => Err(LoadError::Platform {
-            name: name.familiar(),
+            name: name.to_string(),
             wanted: wanted.clone(),
             available: vec![image.platform],
         }),
@@ -159,7 +161,7 @@ pub fn load(
 
 struct Reader<'a> {
     store: &'a Store,
-    name: &'a Reference,
+    name: &'a ImageName,
 }
 
 impl Reader<'_> {
@@ -167,7 +169,7 @@ impl Reader<'_> {
         let content = self.store.content();
         let bytes = content.read(&descriptor.digest, DOCUMENT_LIMIT_BYTES)?;
         Document::parse(bytes, Some(&descriptor.media_type)).map_err(|source| LoadError::Document {
-            name: self.name.familiar(),
+            name: self.name.to_string(),
             digest: descriptor.digest,
             source,
         })
@@ -178,7 +180,7 @@ impl Reader<'_> {
         let content = self.store.content();
         let bytes = content.read(&digest, DOCUMENT_LIMIT_BYTES)?;
         let config: Raw<ImageConfig> = Raw::parse(bytes).map_err(|source| LoadError::Document {
-            name: self.name.familiar(),
+            name: self.name.to_string(),
             digest,
             source: source.into(),
         })?;
@@ -186,7 +188,7 @@ impl Reader<'_> {
         let diff_ids = &config.value().rootfs.diff_ids;
         if layers.len() != diff_ids.len() {
             return Err(LoadError::Layers {
-                name: self.name.familiar(),
+                name: self.name.to_string(),
                 layers: layers.len(),
                 diff_ids: diff_ids.len(),
             });

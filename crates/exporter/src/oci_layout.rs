@@ -20,6 +20,7 @@ use store::ContentStore;
 
 use crate::archive::{StagedFile, WriteError};
 use crate::assemble::{AssembleError, Assembled, to_json};
+use crate::contents::Contents;
 
 /// Annotation of a descriptor in `index.json`: the complete name.
 const IMAGE_NAME: &str = "io.containerd.image.name";
@@ -31,6 +32,15 @@ pub(crate) const CREATED: &str = "org.opencontainers.image.created";
 const BLOBS: &str = "blobs/sha256/";
 const INDEX: &str = "index.json";
 const MARKER: &str = "oci-layout";
+const MARKED: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// An image that exists already, as a layout is to list it.
+pub(crate) struct Listed<'a> {
+    pub(crate) contents: &'a Contents,
+    /// Its entry, names aside.
+    pub(crate) descriptor: &'a Descriptor,
+    pub(crate) names: &'a [Reference],
+}
 
 /// The files of a layout, by path.
 #[derive(Clone, Debug)]
@@ -63,8 +73,32 @@ impl Layout {
         let listed = listed(assembled, names);
         let index = to_json(INDEX, &Index::new(Family::Oci, listed.clone()))?;
         files.insert(INDEX.to_owned(), Content::Bytes(index));
-        let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
-        files.insert(MARKER.to_owned(), Content::Bytes(marker.to_vec()));
+        files.insert(MARKER.to_owned(), Content::Bytes(MARKED.to_vec()));
+        Ok(Self { files, listed })
+    }
+
+    /// Returns the layout of images that exist already.
+    pub(crate) fn holding(images: &[Listed<'_>]) -> Result<Self, serde_json::Error> {
+        let mut files = BTreeMap::new();
+        let mut listed = Vec::new();
+        for image in images {
+            let contents = image.contents;
+            for blob in contents.blobs.values() {
+                let content = Content::Blob {
+                    digest: blob.descriptor.digest,
+                    size_bytes: blob.descriptor.size,
+                };
+                files.insert(blob_path(&blob.descriptor.digest), content);
+            }
+            for document in contents.members.iter().chain([&contents.top]) {
+                let content = Content::Bytes(document.bytes().to_vec());
+                files.insert(blob_path(&document.digest()), content);
+            }
+            listed.extend(named(image.descriptor, image.names));
+        }
+        let index = serde_json::to_vec(&Index::new(Family::Oci, listed.clone()))?;
+        files.insert(INDEX.to_owned(), Content::Bytes(index));
+        files.insert(MARKER.to_owned(), Content::Bytes(MARKED.to_vec()));
         Ok(Self { files, listed })
     }
 
@@ -240,8 +274,13 @@ fn listed(assembled: &Assembled, names: &[Reference]) -> Vec<Descriptor> {
         let created = created.to_owned();
         unnamed.annotations.insert(CREATED.to_owned(), created);
     }
+    named(&unnamed, names)
+}
+
+/// Returns an entry once for each name, or once without.
+fn named(unnamed: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
     if names.is_empty() {
-        return vec![unnamed];
+        return vec![unnamed.clone()];
     }
     let named = |name: &Reference| {
         let mut named = unnamed.clone();

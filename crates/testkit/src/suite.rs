@@ -179,10 +179,34 @@ impl Workspace<'_> {
     ///
     /// This process cannot become the account.
     pub fn rbuild(&self, words: &[&str]) -> anyhow::Result<Rbuild> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
         let mut command = Command::new(&self.suite.binary);
+        command.args(words);
+        self.prepare(command)
+    }
+
+    /// A script of the shell that ends with the first command that fails. `rbuild` is the program, and
+    /// `$REGISTRY` the host of the registry.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::rbuild`].
+    pub fn script(&self, script: &str) -> anyhow::Result<Rbuild> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-euc", script]);
+        let program = self.suite.binary.parent().unwrap_or(Path::new("/"));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(
+            std::iter::once(program.to_owned()).chain(std::env::split_paths(&path)),
+        )?;
+        let prepared = self.prepare(command)?;
+        Ok(prepared
+            .env("PATH", path)
+            .env("REGISTRY", self.suite.registry.host()))
+    }
+
+    fn prepare(&self, mut command: Command) -> anyhow::Result<Rbuild> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
         command
-            .args(words)
             .env_clear()
             .env("PATH", path)
             .env("HOME", self.path())

@@ -1,7 +1,6 @@
 //! What a build leaves: images to deliver, and the files that tell what was delivered.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
 
 use exporter::{Delivered, Image, NewLayer};
 use graph::{LayerEffect, TargetImage};
@@ -10,6 +9,7 @@ use serde::Serialize;
 use solver::{FileSystem, SolvedLayer};
 
 use super::options::{Options, Shown};
+use crate::files::{self, WriteFileError};
 use crate::ui::report::Failure;
 
 /// Joins what lowering knows of an image with the layers that solving gave it.
@@ -71,13 +71,6 @@ impl<'a> Metadata<'a> {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("writing {}: {source}", path.display())]
-struct WriteError {
-    path: PathBuf,
-    source: io::Error,
-}
-
 /// Removes what an earlier build wrote, so that a failed one leaves nothing that looks like its own.
 pub(super) fn clear(options: &Options) -> Result<(), Failure> {
     let Some(path) = &options.iidfile else {
@@ -86,7 +79,7 @@ pub(super) fn clear(options: &Options) -> Result<(), Failure> {
     match std::fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             let path = path.clone();
-            Err(Failure::new(&WriteError { path, source }, None))
+            Err(Failure::new(&WriteFileError { path, source }, None))
         }
         Ok(()) | Err(_) => Ok(()),
     }
@@ -98,10 +91,10 @@ pub(super) fn write(options: &Options, delivered: Option<&Delivered>) -> Result<
     if let Some(path) = &options.metadata_file {
         let json = serde_json::to_string_pretty(&Metadata::of(delivered));
         let json = json.map_err(|error| Failure::new(&error, None))?;
-        replace(path, json + "\n")?;
+        files::replace(path, (json + "\n").as_bytes())?;
     }
     if let (Some(path), Some(id)) = (&options.iidfile, id) {
-        replace(path, id.to_string())?;
+        files::replace(path, id.to_string().as_bytes())?;
     }
     match (options.shown, id) {
         (Shown::Quiet, Some(id)) => crate::ui::print(&format!("{id}\n")),
@@ -112,28 +105,6 @@ pub(super) fn write(options: &Options, delivered: Option<&Delivered>) -> Result<
 fn names(delivered: &Delivered) -> String {
     let names: Vec<String> = delivered.names.iter().map(ToString::to_string).collect();
     names.join(",")
-}
-
-/// Puts a file in place in one go: readers see the old one or the new one, whole.
-fn replace(path: &Path, content: String) -> Result<(), Failure> {
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        Some(_) | None => Path::new("."),
-    };
-    let written = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .and_then(|mut file| {
-            file.write_all(content.as_bytes())?;
-            file.persist(path).map_err(|error| error.error)
-        });
-    match written {
-        Ok(_) => Ok(()),
-        Err(source) => {
-            let path = path.to_owned();
-            Err(Failure::new(&WriteError { path, source }, None))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -176,17 +147,5 @@ mod tests {
             names.as_deref(),
             Some("docker.io/library/a:latest,docker.io/library/b:1")
         );
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("iid");
-        replace(&path, "one".to_owned()).unwrap();
-        replace(&path, "two".to_owned()).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        let missing = folder.path().join("none/iid");
-        assert!(replace(&missing, "x".to_owned()).is_err());
     }
 }

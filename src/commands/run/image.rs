@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use exporter::local_store::{self, LoadError};
+use exporter::local_store::{self, ImageName, LoadError};
+use exporter::transfer::stored_at;
 use futures_util::future::try_join_all;
-use oci::{BaseLayer, ImageConfig, ImageSource, LayoutImage, Platform, Reference};
+use oci::{BaseLayer, ImageConfig, ImageSource, Platform, Reference};
 use registry::Client;
 use store::{Snapshot, Store};
 
@@ -32,7 +33,7 @@ struct WrongPlatform {
 pub(super) async fn find(
     store: &Store,
     client: &Client,
-    name: &Reference,
+    name: &ImageName,
     wanted: Option<&Platform>,
 ) -> Result<Image, Failure> {
     let stored = {
@@ -41,10 +42,7 @@ pub(super) async fn find(
     };
     match stored {
         Ok(image) => {
-            let source = ImageSource::Layout {
-                directory: store.root().to_owned(),
-                image: LayoutImage::Digest(image.listed.digest),
-            };
+            let source = stored_at(store, &image.listed);
             let layers = image.layers.into_iter().map(|layer| BaseLayer {
                 descriptor: layer.descriptor,
                 diff_id: layer.diff_id,
@@ -56,8 +54,10 @@ pub(super) async fn find(
                 config: image.config.into_value(),
             })
         }
-        Err(LoadError::Missing { .. }) => fetch(client, name, wanted).await,
-        Err(error) => Err(Failure::new(&error, error.help())),
+        Err(error) => match (&error, name.reference()) {
+            (LoadError::Missing { .. }, Some(name)) => fetch(client, name, wanted).await,
+            _ => Err(Failure::new(&error, error.help())),
+        },
     }
 }
 

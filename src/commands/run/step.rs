@@ -90,7 +90,7 @@ fn command_line(config: &RunConfig, args: &RunArgs) -> Result<Vec<String>, RunEr
     match argv.is_empty() {
         false => Ok(argv),
         true => Err(RunError::NoCommand {
-            image: args.image.familiar(),
+            image: args.image.to_string(),
         }),
     }
 }

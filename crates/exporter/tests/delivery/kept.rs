@@ -31,7 +31,10 @@ async fn unnamed_results_are_kept_by_their_digest() {
     let images = fixture.images(&["linux/amd64"]);
     let delivered = fixture.delivered(&images, &[], &[]).await;
     assert!(delivered.names.is_empty());
-    assert!(fixture.store.images().list().unwrap().is_empty());
+    let listed = fixture.store.images().list().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].digest, delivered.digest);
+    assert_eq!(store::images::name_of(&listed[0]), None);
     validate::image(fixture.store.root(), &delivered.descriptor).unwrap();
 }
 
@@ -42,15 +45,25 @@ async fn a_platform_is_loaded_by_name() {
     fixture.delivered(&images, &[], &["hello"]).await;
     let name: Reference = "hello".parse().unwrap();
     for wanted in THREE {
-        let loaded = load(&fixture.store, &name, Some(&platform(wanted))).unwrap();
+        let loaded = load(
+            &fixture.store,
+            &name.clone().into(),
+            Some(&platform(wanted)),
+        )
+        .unwrap();
         assert_eq!(loaded.platform, platform(wanted));
         assert_eq!(loaded.layers.len(), 2);
         assert_eq!(loaded.config.value().config.cmd, ["/bin/hello"]);
         assert_eq!(loaded.config.value().config.on_build, ["RUN true"]);
     }
-    let native = load(&fixture.store, &name, None).unwrap();
+    let native = load(&fixture.store, &name.clone().into(), None).unwrap();
     assert_eq!(native.platform, Platform::native().normalized());
-    let error = load(&fixture.store, &name, Some(&platform("linux/riscv64"))).unwrap_err();
+    let error = load(
+        &fixture.store,
+        &name.clone().into(),
+        Some(&platform("linux/riscv64")),
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "image hello:latest has no platform linux/riscv64; it has linux/amd64, linux/arm64, linux/arm/v7"
@@ -65,9 +78,14 @@ async fn a_single_image_is_loaded_whatever_the_machine() {
     let images = fixture.images(&["linux/riscv64"]);
     fixture.delivered(&images, &[], &["hello"]).await;
     let name: Reference = "hello".parse().unwrap();
-    let loaded = load(&fixture.store, &name, None).unwrap();
+    let loaded = load(&fixture.store, &name.clone().into(), None).unwrap();
     assert_eq!(loaded.platform, platform("linux/riscv64"));
-    let error = load(&fixture.store, &name, Some(&platform("linux/amd64"))).unwrap_err();
+    let error = load(
+        &fixture.store,
+        &name.clone().into(),
+        Some(&platform("linux/amd64")),
+    )
+    .unwrap_err();
     assert!(matches!(error, LoadError::Platform { .. }), "{error}");
     let mut listed = request(&[], &["listed"]);
     listed.multi_platform = true;

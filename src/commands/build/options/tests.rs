@@ -6,15 +6,11 @@ use crate::ui::report::{Class, Paint};
 
 fn args(line: &str) -> BuildArgs {
     let cli = Cli::read(line.split_whitespace().map(OsString::from));
-    match cli
-        .unwrap_or_else(|answer| panic!("{line}: {answer:?}"))
-        .command
-    {
-        Command::Build(args) => *args,
-        other @ (Command::Images(_) | Command::Run(_) | Command::Version) => {
-            panic!("{line}: {other:?}")
-        }
-    }
+    let cli = cli.unwrap_or_else(|answer| panic!("{line}: {answer:?}"));
+    let Command::Build(args) = cli.command else {
+        panic!("{line}: {:?}", cli.command);
+    };
+    *args
 }
 
 fn with(name: &str, value: &str) -> Environment {

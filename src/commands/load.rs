@@ -1,0 +1,83 @@
+//! `rbuild load`: images of an archive into the local store.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use exporter::import;
+use exporter::transfer::stored_at;
+use oci::Platform;
+
+use crate::args::{GlobalArgs, is_dash, values};
+use crate::environment::Environment;
+use crate::interrupt::{self, blocking};
+use crate::place::PlaceError;
+use crate::tools::{Platforms, Talk, Tools, not_carried};
+use crate::ui::report::Failure;
+use crate::{place, ui};
+
+/// Options of `rbuild load`
+#[derive(Debug, clap::Args)]
+pub(crate) struct LoadArgs {
+    /// Read the archive from FILE [default: standard input]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// Keep only the images for these platforms
+    #[arg(long = "platform", value_name = "PLATFORM,…", value_delimiter = ',',
+          value_parser = values::platform)]
+    pub(crate) platforms: Vec<Platform>,
+
+    /// Say nothing of what is loaded
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// Loads all images of the archive: OCI layouts, and what `docker save` and `podman save` write.
+pub(crate) fn run(
+    args: &LoadArgs,
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    let tools = Tools::open(global, environment, [])?;
+    let said = interrupt::run(async {
+        let images = match args.input.as_deref().filter(|path| !is_dash(path)) {
+            Some(path) => place::import(&tools, path).await?,
+            None if io::stdin().is_terminal() => {
+                return Err(Failure::usage(
+                    "there is no archive: give one with --input, or on standard input",
+                ));
+            }
+            None => {
+                let store = tools.store.clone();
+                let imported = blocking(move || import::import(&store, io::stdin())).await;
+                imported.map_err(|source| PlaceError::Import {
+                    path: "standard input".into(),
+                    source,
+                })?
+            }
+        };
+        let mut said = String::new();
+        for image in images {
+            let source = stored_at(&tools.store, &image.listed);
+            let platforms = Platforms::these_or_all(&args.platforms);
+            let mut read = tools.read(&source, &platforms).await?;
+            // What the archive says of the image beside its name stays with it.
+            read.listed.annotations = image.listed.annotations;
+            let digest = read.listed.digest;
+            let transfer = tools.transfer(Talk::Quiet);
+            let kept = transfer.keep(&read.contents, read.listed, &image.names);
+            kept.await.map_err(not_carried)?;
+            for name in &image.names {
+                said += &format!("Loaded image: {}\n", name.familiar());
+            }
+            if image.names.is_empty() {
+                said += &format!("Loaded image ID: {digest}\n");
+            }
+        }
+        Ok(said)
+    })?;
+    match args.quiet {
+        true => Ok(()),
+        false => ui::print(&said),
+    }
+}
