@@ -1,6 +1,6 @@
 //! `rbuild copy`: an image from anywhere to a registry, an archive or a directory, byte for byte.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use exporter::output::Dest;
 use exporter::transfer::Saved;
@@ -73,26 +73,10 @@ impl Destination {
             text: text.to_owned(),
             source,
         };
-        let path = |text: &str| PathBuf::from(text);
-        let (dest, tag): (fn(PathBuf) -> Dest, _) =
-            if let Some(rest) = text.strip_prefix("oci-layout://") {
-                (Dest::Directory, split_tag(rest))
-            } else if let Some(rest) = ["oci-archive://", "docker-archive://"]
-                .iter()
-                .find_map(|scheme| text.strip_prefix(scheme))
-            {
-                (Dest::File, split_tag(rest))
-            } else if text.ends_with('/') || Path::new(text).is_dir() {
-                (Dest::Directory, (text, None))
-            } else if text.ends_with(".tar") {
-                (Dest::File, (text, None))
-            } else if ["/", "./", "../"]
-                .iter()
-                .any(|start| text.starts_with(start))
-            {
-                (Dest::Directory, (text, None))
-            } else {
-                let name = text.strip_prefix("docker-image://").unwrap_or(text);
+        let (dest, path, name) = match form(text) {
+            Form::Directory(path, name) => (Dest::Directory(path.into()), path, name),
+            Form::File(path, name) => (Dest::File(path.into()), path, name),
+            Form::Name(name) => {
                 let reference: Reference = name.parse().map_err(broken)?;
                 return match reference.digest() {
                     None => Ok(Self::Registry(reference)),
@@ -100,28 +84,59 @@ impl Destination {
                         text: text.to_owned(),
                     }),
                 };
-            };
-        let (file, tag) = tag;
+            }
+        };
         // A tag alone names nothing; the file's own name stands for the repository.
-        let name = tag.map(|tag| match tag.contains(['/', ':']) {
-            true => tag.parse(),
+        let name = name.map(|name| match name.contains(['/', ':']) {
+            true => name.parse(),
             false => {
-                let stem = Path::new(file).file_stem().unwrap_or_default();
-                format!("{}:{tag}", stem.to_string_lossy().to_lowercase()).parse()
+                let stem = Path::new(path).file_stem().unwrap_or_default();
+                format!("{}:{name}", stem.to_string_lossy().to_lowercase()).parse()
             }
         });
         Ok(Self::Files {
-            dest: dest(path(file)),
+            dest,
             name: name.transpose().map_err(broken)?,
         })
     }
 }
 
-/// What follows the first colon behind the last slash of the path is a tag.
-fn split_tag(text: &str) -> (&str, Option<&str>) {
-    match text.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') && !tag.is_empty() => (path, Some(tag)),
-        Some(_) | None => (text, None),
+/// What a word looks like; paths may come with what the image is called there.
+enum Form<'t> {
+    Name(&'t str),
+    File(&'t str, Option<&'t str>),
+    Directory(&'t str, Option<&'t str>),
+}
+
+fn form(text: &str) -> Form<'_> {
+    let archive = ["oci-archive://", "docker-archive://"];
+    if let Some(name) = text.strip_prefix("docker-image://") {
+        Form::Name(name)
+    } else if let Some(rest) = text.strip_prefix("oci-layout://") {
+        let (path, name) = split_name(rest);
+        Form::Directory(path, name)
+    } else if let Some(rest) = archive.iter().find_map(|scheme| text.strip_prefix(scheme)) {
+        let (path, name) = split_name(rest);
+        Form::File(path, name)
+    } else if text.ends_with('/') || Path::new(text).is_dir() {
+        Form::Directory(text, None)
+    } else if text.ends_with(".tar") {
+        Form::File(text, None)
+    } else if ["/", "./", "../"]
+        .iter()
+        .any(|start| text.starts_with(start))
+    {
+        Form::Directory(text, None)
+    } else {
+        Form::Name(text)
+    }
+}
+
+/// What follows the first colon is a name, which may have more of them.
+fn split_name(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(':') {
+        Some((path, name)) => (path, Some(name)),
+        None => (text, None),
     }
 }
 
@@ -174,4 +189,42 @@ pub(crate) fn run(
         Ok(digest)
     })?;
     ui::print(&format!("{digest}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_told_by_their_form() {
+        let files = |dest, name: Option<&str>| Destination::Files {
+            dest,
+            name: name.map(|name| name.parse().unwrap()),
+        };
+        for (text, expected) in [
+            ("app:1", Destination::Registry("app:1".parse().unwrap())),
+            (
+                "docker-image://h:5000/a.tar",
+                Destination::Registry("h:5000/a.tar".parse().unwrap()),
+            ),
+            ("out/app.tar", files(Dest::File("out/app.tar".into()), None)),
+            ("new/", files(Dest::Directory("new/".into()), None)),
+            ("./new", files(Dest::Directory("./new".into()), None)),
+            (
+                "oci-layout://new:1",
+                files(Dest::Directory("new".into()), Some("new:1")),
+            ),
+            (
+                "oci-archive://x/app.tar:1",
+                files(Dest::File("x/app.tar".into()), Some("app:1")),
+            ),
+            (
+                "oci-archive://x.tar:h:5000/app:1",
+                files(Dest::File("x.tar".into()), Some("h:5000/app:1")),
+            ),
+        ] {
+            assert_eq!(Destination::parse(text).unwrap(), expected, "{text}");
+        }
+        assert!(Destination::parse("A B").is_err());
+    }
 }

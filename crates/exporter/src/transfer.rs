@@ -264,9 +264,9 @@ impl Transfer<'_> {
     /// Where a blob is, if it is on this machine.
     fn path_of(&self, blob: &Blob) -> Option<PathBuf> {
         let digest = &blob.descriptor.digest;
-        let stored = self.store.content().path(digest);
+        let content = self.store.content();
         match &blob.source {
-            _ if stored.exists() => Some(stored),
+            _ if content.contains(digest) => Some(content.path(digest)),
             ImageSource::Layout { directory, .. } => {
                 Some(directory.join("blobs/sha256").join(digest.hex()))
             }

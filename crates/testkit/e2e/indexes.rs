@@ -21,6 +21,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
         "manifest_lists_hold_images_of_the_local_store",
         local_members,
     ),
+    (
+        "manifest_lists_are_about_what_the_registry_has",
+        registry_first,
+    ),
     ("manifest_commands_say_what_is_wrong", manifest_refusals),
     ("join_refuses_duplicates_and_losses", join_refusals),
     (
@@ -493,6 +497,29 @@ fn local_members(suite: &Suite) -> anyhow::Result<()> {
         "the list"
     );
     testkit::Pulled::from_registry(&format!("{}:list", desk.repository))?;
+    Ok(())
+}
+
+fn registry_first(suite: &Suite) -> anyhow::Result<()> {
+    let desk = Desk::with_images(suite, "first", "oci")?;
+    desk.workspace
+        .write("context/Dockerfile", "FROM busybox\nLABEL a=b\n")?;
+    // Built anew under the same name, and not pushed.
+    desk.run("build -t @:amd64 context")?;
+    let created = desk.run("manifest create @:list @:amd64")?;
+    ensure!(
+        created.stderr.contains("would have to be pushed first"),
+        "it says {}",
+        created.stderr
+    );
+    let draft: Value = serde_json::from_str(&desk.run("manifest inspect @:list")?.stdout)?;
+    let pushed = digest_of(&desk.raw("amd64")?);
+    ensure!(draft["manifests"][0]["digest"] == pushed, "it is {draft}");
+    // Commands on one's own images take the store's.
+    let label = desk
+        .run("inspect --format {{.Config.Labels.a}} @:amd64")?
+        .stdout;
+    ensure!(label == "b\n", "it shows {label}");
     Ok(())
 }
 
