@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
     BuildArgs, CopyArgs, DiffArgs, ImagesArgs, ImagetoolsArgs, InspectArgs, JoinArgs, LoadArgs,
-    ManifestArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs,
+    LoginArgs, LogoutArgs, ManifestArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs,
 };
 
 pub(crate) mod values;
@@ -62,6 +62,10 @@ pub(crate) enum Command {
     Build(Box<BuildArgs>),
     /// List the images in the local store
     Images(ImagesArgs),
+    /// Check a registry's user and password, and keep them where Docker does
+    Login(LoginArgs),
+    /// Forget a registry's user and password
+    Logout(LogoutArgs),
     /// Run an image's command in the sandbox
     #[command(args_override_self = true)]
     Run(Box<RunArgs>),

@@ -68,6 +68,8 @@ fn run() -> ExitCode {
             done(commands::imagetools::run(&args, &cli.global, &environment))
         }
         Command::Manifest(args) => done(commands::manifest::run(&args, &cli.global, &environment)),
+        Command::Login(args) => done(commands::login::login(&args, &environment)),
+        Command::Logout(args) => done(commands::login::logout(&args, &environment)),
         Command::Run(args) => commands::run::run(*args, &cli.global, &environment),
         Command::Version => done(ui::print(concat!(
             "rbuild ",

@@ -51,11 +51,16 @@ pub(crate) fn client_without_certificates(
             host.transport = Transport::Unverified;
         }
     }
-    let helpers = environment.path.as_deref().unwrap_or(OsStr::new(""));
-    let helpers = std::env::split_paths(helpers).collect();
+    let helpers = helper_directories(environment);
     let credentials = Credentials::new(&credential_texts(environment)?, helpers)
         .map_err(|error| Failure::new(&error, error.help()))?;
     Ok(Client::new(config, credentials))
+}
+
+/// Returns the directories in which credential helpers are looked for.
+pub(crate) fn helper_directories(environment: &Environment) -> Vec<PathBuf> {
+    let path = environment.path.as_deref().unwrap_or(OsStr::new(""));
+    std::env::split_paths(path).collect()
 }
 
 /// Returns what the user's and the machine's files say of registries.

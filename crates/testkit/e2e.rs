@@ -31,6 +31,8 @@ mod indexes;
 mod kill;
 #[path = "e2e/layering.rs"]
 mod layering;
+#[path = "e2e/login.rs"]
+mod login;
 #[path = "e2e/logins.rs"]
 mod logins;
 #[path = "e2e/packed.rs"]
@@ -79,6 +81,7 @@ fn run() -> anyhow::Result<ExitCode> {
         layering::TESTS,
         logins::TESTS,
         packed::TESTS,
+        login::TESTS,
         peers::TESTS,
         registries::TESTS,
         remote::TESTS,

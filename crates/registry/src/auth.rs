@@ -58,7 +58,7 @@ impl AuthError {
             Self::Credentials(error) => error.help(),
             Self::Realm { reason, .. } => reason.help(),
             Self::Token(error) if error.is_denied() => Some(format!(
-                "the credential for {host} is not accepted; log in again: docker login {host}"
+                "the credential for {host} is not accepted; log in again: rbuild login {host}"
             )),
             Self::Token(error) => error.help(),
             Self::InsufficientScope => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::{Document, ImageSource};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use tokio::sync::OnceCell;
 
 use crate::auth::Authenticator;
@@ -13,7 +13,8 @@ use crate::connections::{Connections, Response};
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, Scopes};
 use crate::host::same_origin;
-use crate::request::{Request, RequestError, RequestErrorKind};
+use crate::request::{Request, RequestError, RequestErrorKind, Target};
+use crate::retry::Backoff;
 
 /// A client of registries and of layout directories; clones share connections and tokens.
 #[derive(Clone, Debug)]
@@ -51,6 +52,31 @@ impl Client {
         let documents = &self.shared.documents;
         let mut documents = documents.lock().unwrap_or_else(PoisonError::into_inner);
         documents.entry(source.clone()).or_default().clone()
+    }
+
+    /// Finds out whether the registry at `host` takes us for who we say we are.
+    ///
+    /// # Errors
+    ///
+    /// It does not, or does not answer.
+    pub async fn check_login(&self, host: &str) -> Result<(), RequestError> {
+        let mut backoff = Backoff::new(self.connections().patience);
+        loop {
+            match self.try_login(host).await {
+                Ok(()) => return Ok(()),
+                Err(error) => backoff.wait(error).await?,
+            }
+        }
+    }
+
+    async fn try_login(&self, host: &str) -> Result<(), RequestError> {
+        let endpoint = Endpoint::registry(self.connections(), host).await?;
+        let request = Request::new("log in", Method::GET, Target::named(endpoint.root()));
+        let response = self.call(&endpoint, &Scopes::none(), &request).await?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            _ => Err(response.into_error().await),
+        }
     }
 
     /// Sends `request` to `endpoint`, or where that one has led it, and says who we are if asked.

@@ -6,6 +6,7 @@
 //! limit, and no error repeats what a file holds.
 
 mod helper;
+mod login;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 use crate::host::HostKey;
 use crate::secret::Secret;
+pub use login::Kept;
 
 /// The name under which Docker Hub's credential is kept.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -84,7 +86,7 @@ pub enum CredentialsError {
         host: String,
     },
     /// A helper did not give what it should.
-    #[error("{program}: {problem}, when asked for the credential of {host}")]
+    #[error("{program}: {problem}, when asked about {host}")]
     Helper {
         /// The program.
         program: String,
@@ -104,7 +106,7 @@ impl CredentialsError {
             } => Some(format!(
                 "install {program}, or remove `credsStore` or `credHelpers` from {origin}"
             )),
-            Self::Auth { host, .. } => Some(format!("log in again: docker login {host}")),
+            Self::Auth { host, .. } => Some(format!("log in again: rbuild login {host}")),
             Self::Json { .. } | Self::HelperName { .. } | Self::Helper { .. } => None,
         }
     }

@@ -54,6 +54,26 @@ impl Endpoint {
         })
     }
 
+    /// Returns a registry as such.
+    pub(crate) async fn registry(
+        connections: &Connections,
+        host: &str,
+    ) -> Result<Self, RequestError> {
+        Ok(Self {
+            host: host.to_owned(),
+            base: connections.base(host).await?,
+            repository: String::new(),
+            namespace: None,
+        })
+    }
+
+    /// Returns the address that every registry has.
+    pub(crate) fn root(&self) -> Url {
+        let mut url = self.base.clone();
+        url.set_path("/v2/");
+        url
+    }
+
     /// Returns the repository of `reference` on `mirror`.
     pub(crate) async fn mirror(
         connections: &Connections,
@@ -135,6 +155,11 @@ fn below(prefix: &str, rest: &str) -> String {
 pub(crate) struct Scopes(BTreeSet<String>);
 
 impl Scopes {
+    /// Returns no scopes: what a token is asked for that only says who we are.
+    pub(crate) fn none() -> Self {
+        Self(BTreeSet::new())
+    }
+
     fn one(repository: &str, actions: &str) -> Self {
         Self(BTreeSet::from([scope(repository, actions)]))
     }

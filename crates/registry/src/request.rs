@@ -458,9 +458,9 @@ impl RequestError {
                  your own, configure the CA that signed it"
             )),
             RequestErrorKind::Status { status, .. } => match *status {
-                StatusCode::UNAUTHORIZED => Some(format!("log in: docker login {host}")),
+                StatusCode::UNAUTHORIZED => Some(format!("log in: rbuild login {host}")),
                 StatusCode::FORBIDDEN => Some(format!(
-                    "the account used for {host} may not do this; log in with another one: docker login {host}"
+                    "the account used for {host} may not do this; log in with another one: rbuild login {host}"
                 )),
                 StatusCode::TOO_MANY_REQUESTS => Some(
                     "wait, log in for a higher limit, or configure a mirror for this registry"

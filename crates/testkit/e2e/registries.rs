@@ -1,6 +1,7 @@
 //! Registries on bad days, as the command line meets them.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use anyhow::{Context, ensure};
 use testkit::proxy::{Exchange, Fault, Proxy};
@@ -259,7 +260,7 @@ fn certificates(suite: &Suite) -> anyhow::Result<()> {
         (certificate, "client.cert"),
         (key, "client.key"),
     ] {
-        workspace.write(&format!("{directory}/{to}"), std::fs::read(from)?)?;
+        workspace.write(&format!("{directory}/{to}"), fs::read(from)?)?;
     }
     push()?.succeed()?;
     ensure!(registry.has_tag("app", "1"));

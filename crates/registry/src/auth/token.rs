@@ -92,8 +92,13 @@ impl Asked<'_> {
             .clear()
             .extend_pairs(who)
             .append_pair("client_id", CLIENT_ID)
-            .extend_pairs(self.service())
-            .append_pair("scope", &self.scope_list().join(" "));
+            .extend_pairs(self.service());
+        let scopes = self.scope_list();
+        // Who only wants to know whether a password is right asks for nothing.
+        if !scopes.is_empty() {
+            form.query_pairs_mut()
+                .append_pair("scope", &scopes.join(" "));
+        }
         let mut request = Request::new(OPERATION, Method::POST, target.clone());
         request.redirects = Redirects::Refuse;
         request.headers.insert(

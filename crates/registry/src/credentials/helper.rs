@@ -47,24 +47,11 @@ struct Output {
 impl Helper<'_> {
     /// Returns what the helper knows about `server`, if anything.
     pub(super) async fn ask(&self, server: &str) -> Result<Option<Credential>, CredentialsError> {
-        let program = self.program(server)?;
-        let problem = |problem: String| CredentialsError::Helper {
-            program: format!("docker-credential-{}", self.name),
-            host: server.to_owned(),
-            problem,
+        let problem = |problem: String| self.problem(server, problem);
+        let Some(output) = self.answer(server, "get", server).await? else {
+            return Ok(None);
         };
-        let output = match tokio::time::timeout(TIMEOUT, run(&program, server)).await {
-            Ok(output) => output.map_err(problem)?,
-            Err(_) => return Err(problem(format!("no answer within {} s", TIMEOUT.as_secs()))),
-        };
-        if !output.success {
-            if String::from_utf8_lossy(&output.text).contains(NOT_FOUND) {
-                return Ok(None);
-            }
-            // Its words are not repeated: nobody knows what is in them.
-            return Err(problem("it reports an error".to_owned()));
-        }
-        let answer: Answer = serde_json::from_slice(&output.text)
+        let answer: Answer = serde_json::from_slice(&output)
             .map_err(|_| problem("its answer is not the JSON it should be".to_owned()))?;
         Ok(match (answer.username.as_str(), answer.secret) {
             (_, secret) if secret.is_empty() => None,
@@ -74,6 +61,65 @@ impl Helper<'_> {
                 password: Secret::new(secret),
             }),
         })
+    }
+
+    /// Gives the helper something to keep.
+    pub(super) async fn store(
+        &self,
+        server: &str,
+        user: &str,
+        password: &Secret,
+    ) -> Result<(), CredentialsError> {
+        let kept = serde_json::json!({
+            "ServerURL": server, "Username": user, "Secret": password.reveal(),
+        });
+        let answer = self.answer(server, "store", &kept.to_string()).await?;
+        answer
+            .map(drop)
+            .ok_or_else(|| self.problem(server, "it reports an error".to_owned()))
+    }
+
+    /// Has the helper forget a server; returns whether it knew it.
+    pub(super) async fn erase(&self, server: &str) -> Result<bool, CredentialsError> {
+        // Helpers do not agree on whether it is an error to erase what is not there.
+        if self.ask(server).await?.is_none() {
+            return Ok(false);
+        }
+        let answer = self.answer(server, "erase", server).await?;
+        Ok(answer.is_some())
+    }
+
+    /// Runs the helper; `None` if it does not know the server.
+    async fn answer(
+        &self,
+        server: &str,
+        verb: &str,
+        input: &str,
+    ) -> Result<Option<Vec<u8>>, CredentialsError> {
+        let program = self.program(server)?;
+        let output = match tokio::time::timeout(TIMEOUT, run(&program, verb, input)).await {
+            Ok(output) => output.map_err(|problem| self.problem(server, problem))?,
+            Err(_) => {
+                let problem = format!("no answer within {} s", TIMEOUT.as_secs());
+                return Err(self.problem(server, problem));
+            }
+        };
+        if output.success {
+            return Ok(Some(output.text));
+        }
+        if String::from_utf8_lossy(&output.text).contains(NOT_FOUND) {
+            return Ok(None);
+        }
+        // Its words are not repeated: nobody knows what is in them.
+        Err(self.problem(server, "it reports an error".to_owned()))
+    }
+
+    fn problem(&self, server: &str, problem: String) -> CredentialsError {
+        CredentialsError::Helper {
+            program: format!("docker-credential-{}", self.name),
+            host: server.to_owned(),
+            problem,
+        }
     }
 
     fn program(&self, server: &str) -> Result<PathBuf, CredentialsError> {
@@ -99,10 +145,10 @@ impl Helper<'_> {
     }
 }
 
-async fn run(program: &Path, server: &str) -> Result<Output, String> {
+async fn run(program: &Path, verb: &str, input: &str) -> Result<Output, String> {
     let text_of = |error: std::io::Error| error.to_string();
     let mut child = Command::new(program)
-        .arg("get")
+        .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -113,7 +159,7 @@ async fn run(program: &Path, server: &str) -> Result<Output, String> {
     let (stdin, stdout) = (stdin.take(), stdout.take());
     if let Some(mut stdin) = stdin {
         // A helper may know its answer without reading the question.
-        drop(stdin.write_all(server.as_bytes()).await);
+        drop(stdin.write_all(input.as_bytes()).await);
     }
     let text = match stdout {
         Some(stdout) => read(stdout).await?,

@@ -180,7 +180,7 @@ async fn a_second_refusal_is_final() {
     let error = fetch(&client(), &server).await.unwrap_err();
     assert_eq!(server.asked().len(), 2);
     assert!(error.to_string().contains("401"), "{error}");
-    assert!(error.help().unwrap().contains("docker login"));
+    assert!(error.help().unwrap().contains("rbuild login"));
 }
 
 #[tokio::test]

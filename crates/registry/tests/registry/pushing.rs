@@ -280,7 +280,7 @@ async fn who_may_not_push_learns_it_before_the_build() {
         text.contains("DENIED: requested access is denied"),
         "{text}"
     );
-    assert!(error.help().unwrap().contains("docker login"));
+    assert!(error.help().unwrap().contains("rbuild login"));
 }
 
 #[tokio::test]

@@ -181,7 +181,7 @@ async fn a_registry_with_a_password_gets_it_and_says_so_if_it_is_wrong() {
         assert!(!text.contains("hunter2"), "{text}");
         let help = error.help().unwrap();
         assert!(
-            help.contains(&format!("docker login {}", registry.host())),
+            help.contains(&format!("rbuild login {}", registry.host())),
             "{help}"
         );
         let source = ImageSource::Registry(target.clone());
