@@ -21,6 +21,8 @@ use testkit::{Case, Suite};
 mod bad_input;
 #[path = "e2e/cases.rs"]
 mod cases;
+#[path = "e2e/devices.rs"]
+mod devices;
 #[path = "e2e/five_commands.rs"]
 mod five_commands;
 #[path = "e2e/images.rs"]
@@ -74,6 +76,7 @@ fn run() -> anyhow::Result<ExitCode> {
     let mut trials = Vec::new();
     let tests = [
         bad_input::TESTS,
+        devices::TESTS,
         five_commands::TESTS,
         images::TESTS,
         indexes::TESTS,

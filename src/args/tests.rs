@@ -113,11 +113,14 @@ fn platforms_are_split_and_repeated() {
 
 #[test]
 fn rights_are_split_and_repeated() {
-    use graph::op::Entitlement::{NetworkHost, SecurityInsecure};
+    use graph::op::Entitlement::{Device, NetworkHost, SecurityInsecure};
     let args = build("rbuild --allow network.host,security.insecure .");
     assert_eq!(args.entitlements, [NetworkHost, SecurityInsecure]);
     let args = build("rbuild --allow network.host --allow network.host .");
     assert_eq!(args.entitlements, [NetworkHost, NetworkHost]);
+    let args = build("rbuild --allow device --allow device=a.com/gpu .");
+    let gpu = Device(Some("a.com/gpu".to_owned()));
+    assert_eq!(args.entitlements, [Device(None), gpu]);
 }
 
 #[test]

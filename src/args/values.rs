@@ -41,7 +41,9 @@ pub(crate) enum ValueError {
     ContextGit { name: String, source: GitUrlError },
     #[error("network mode \"{text}\" not supported: expected default, none or host")]
     Network { text: String },
-    #[error("unknown entitlement {text}: expected network.host or security.insecure")]
+    #[error(
+        "unknown entitlement {text}: expected network.host, security.insecure or device[=NAME]"
+    )]
     Entitlement { text: String },
     #[error(
         "expected build, check, outline or targets, each with ,format=text|json and \
@@ -123,12 +125,9 @@ pub(crate) fn network(text: &str) -> Result<NetworkMode, ValueError> {
 
 /// Reads one right of `--allow`.
 pub(crate) fn entitlement(text: &str) -> Result<Entitlement, ValueError> {
-    [Entitlement::NetworkHost, Entitlement::SecurityInsecure]
-        .into_iter()
-        .find(|entitlement| entitlement.to_string() == text)
-        .ok_or_else(|| ValueError::Entitlement {
-            text: text.to_owned(),
-        })
+    text.parse().map_err(|_| ValueError::Entitlement {
+        text: text.to_owned(),
+    })
 }
 
 /// Reads the value of `--provenance` and `--sbom`, of which only "none" can be had yet.

@@ -274,6 +274,7 @@ impl Build<'_> {
             contexts,
             secrets: self.options.secrets.clone(),
             agents: self.options.agents.clone(),
+            device_directories: self.options.device_directories.clone(),
             jobs: self.options.jobs,
             caching: self.options.caching,
             emulators: BTreeMap::new(),

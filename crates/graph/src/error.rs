@@ -262,9 +262,6 @@ pub enum LowerErrorKind {
         /// Its name.
         stage: String,
     },
-    /// Part of the language that rbuild does not build.
-    #[error("{0} is not supported yet")]
-    Unsupported(Unsupported),
 }
 
 /// Who asked for the platform that a base image is not for.
@@ -283,14 +280,6 @@ pub enum NoUsers {
     EmptyStage,
     /// `--link` makes a layer without a look at what is below.
     Link,
-}
-
-/// What is not built yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unsupported {
-    /// `RUN --device`
-    #[error("RUN --device")]
-    Device,
 }
 
 impl LowerErrorKind {
@@ -376,8 +365,7 @@ impl LowerErrorKind {
             | Self::EmptyVolume
             | Self::Chmod { .. }
             | Self::ChecksumSources
-            | Self::Git { .. }
-            | Self::Unsupported(_) => return None,
+            | Self::Git { .. } => return None,
         };
         Some(help.to_owned())
     }

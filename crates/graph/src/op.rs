@@ -125,12 +125,24 @@ pub struct RunOp {
     pub hostname: String,
     /// `--mount`, in order of target path.
     pub mounts: Vec<Mount>,
+    /// `--device`, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceRequest>,
     /// A script to put at `/dev/pipes/NAME` for the length of the step.
     pub script: Option<Script>,
     /// What the command line gives to every step.
     pub provisions: Provisions,
     /// The platform whose programs it runs.
     pub platform: Platform,
+}
+
+/// A device of the machine, by its name in the Container Device Interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceRequest {
+    /// `vendor/class=name`, `vendor/class` or `vendor/class=*`.
+    pub name: String,
+    /// Whether the step fails where there is none.
+    pub required: bool,
 }
 
 /// What the command line gives to every step, whatever the Dockerfile says
@@ -166,20 +178,44 @@ pub struct ResourceLimit {
 }
 
 /// Something that a step may do only if the user said so: `--allow`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Entitlement {
     /// `RUN --network=host`
     NetworkHost,
     /// `RUN --security=insecure`
     SecurityInsecure,
+    /// `RUN --device`: of this name or class; `None` is of any.
+    Device(Option<String>),
 }
+
+impl std::str::FromStr for Entitlement {
+    type Err = UnknownEntitlement;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEntitlement> {
+        match text.split_once('=') {
+            None if text == "network.host" => Ok(Self::NetworkHost),
+            None if text == "security.insecure" => Ok(Self::SecurityInsecure),
+            None if text == "device" => Ok(Self::Device(None)),
+            Some(("device", "*")) => Ok(Self::Device(None)),
+            Some(("device", name)) if !name.is_empty() => Ok(Self::Device(Some(name.to_owned()))),
+            Some(_) | None => Err(UnknownEntitlement(text.to_owned())),
+        }
+    }
+}
+
+/// Something that nobody can be allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown entitlement {0}")]
+pub struct UnknownEntitlement(pub String);
 
 impl std::fmt::Display for Entitlement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::NetworkHost => "network.host",
-            Self::SecurityInsecure => "security.insecure",
-        })
+        match self {
+            Self::NetworkHost => f.write_str("network.host"),
+            Self::SecurityInsecure => f.write_str("security.insecure"),
+            Self::Device(None) => f.write_str("device"),
+            Self::Device(Some(name)) => write!(f, "device={name}"),
+        }
     }
 }
 

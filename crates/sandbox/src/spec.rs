@@ -63,6 +63,11 @@ pub struct Mount {
 pub enum MountSource {
     /// An existing file or directory.
     Bind(Bind),
+    /// A device of this machine.
+    Device {
+        /// Where it is on this machine.
+        path: PathBuf,
+    },
     /// A fresh directory in memory.
     Tmpfs {
         /// Its limit; the kernel's default (half of the memory) if absent.
@@ -247,6 +252,7 @@ impl fmt::Debug for MountSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind(bind) => f.debug_tuple("Bind").field(bind).finish(),
+            Self::Device { path } => f.debug_struct("Device").field("path", path).finish(),
             Self::Tmpfs { size_bytes, mode } => f
                 .debug_struct("Tmpfs")
                 .field("size_bytes", size_bytes)

@@ -35,6 +35,7 @@ impl CacheKey {
             security,
             hostname,
             mounts,
+            devices,
             script,
             provisions,
             platform,
@@ -60,6 +61,9 @@ impl CacheKey {
             feed_mount(&mut key, mount);
         }
         key.feed("sources", &sources);
+        if !devices.is_empty() {
+            key.feed("devices", devices);
+        }
         key.feed("script", script);
         key.feed("hosts", &hosts);
         key.feed("shm size", shm_size_bytes);

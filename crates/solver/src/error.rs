@@ -70,6 +70,9 @@ pub enum SolveErrorKind {
     /// What a step wants mounted is not to be had.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// A device cannot be given to a step.
+    #[error(transparent)]
+    Device(#[from] crate::cdi::DeviceError),
     /// A resource that is to be limited is none.
     #[error(transparent)]
     Resource(#[from] sandbox::UnknownResource),
@@ -164,6 +167,7 @@ impl SolveErrorKind {
             Self::Copy(error) => error.help(),
             Self::Disk(error) => error.help(),
             Self::Mount(error) => error.help(),
+            Self::Device(error) => error.help(),
             Self::Process { .. }
             | Self::Platform { .. }
             | Self::Root(_)

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod cache_key;
+pub mod cdi;
 pub mod error;
 pub mod event;
 mod execute;
@@ -27,6 +28,7 @@ pub mod solver;
 pub mod source;
 pub mod ssh;
 
+pub use cdi::{DeviceDirectories, DeviceError};
 pub use error::{SolveError, SolveErrorKind};
 pub use event::{Event, Events, Outcome, Stream};
 pub use filesystem::{FileSystem, SolvedLayer};

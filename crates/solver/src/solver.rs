@@ -11,6 +11,7 @@ use graph::op::ContextName;
 use sandbox::Architecture;
 use store::{ExportOptions, Store};
 
+use crate::cdi::DeviceDirectories;
 use crate::event::Events;
 use crate::filesystem::FileSystem;
 use crate::remote::Remotes;
@@ -31,6 +32,8 @@ pub struct Solver {
     pub secrets: BTreeMap<String, Secret>,
     /// SSH agents that steps may ask for by their ids.
     pub agents: BTreeMap<String, SshAgent>,
+    /// Where devices are described that steps may ask for.
+    pub device_directories: DeviceDirectories,
     /// How many steps run at once, and how many threads read a context.
     pub jobs: NonZeroUsize,
     /// Whether earlier results may serve.

@@ -71,7 +71,7 @@ pub(crate) struct BuildArgs {
           value_parser = values::network)]
     pub(crate) network: NetworkMode,
 
-    /// Let RUN steps ask for network.host or security.insecure
+    /// Let RUN steps ask for network.host, security.insecure, device or device=NAME
     #[arg(long = "allow", value_name = "RIGHT,…", value_delimiter = ',',
           value_parser = values::entitlement)]
     pub(crate) entitlements: Vec<Entitlement>,

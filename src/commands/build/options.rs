@@ -11,7 +11,7 @@ use exporter::{CheckError, Output, Request};
 use graph::git::GitSource;
 use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::Platform;
-use solver::{Caching, Secret, SshAgent};
+use solver::{Caching, DeviceDirectories, Secret, SshAgent};
 
 use super::args::{BuildArgs, ProgressMode};
 use super::call::{Call, CallArg};
@@ -43,6 +43,8 @@ pub(super) struct Options {
     pub(super) secrets: BTreeMap<String, Secret>,
     /// SSH agents that steps may ask for.
     pub(super) agents: BTreeMap<String, SshAgent>,
+    /// Where devices are described.
+    pub(super) device_directories: DeviceDirectories,
     /// How many steps run at once.
     pub(super) jobs: NonZeroUsize,
     /// `--timings`
@@ -154,6 +156,7 @@ impl Options {
             metadata_file: args.metadata_file.clone(),
             secrets: args.secrets.secrets(&variable)?,
             agents: args.secrets.agents(contexts_by_ssh(&args), &variable)?,
+            device_directories: args.steps.device_directories(),
             context: args.context.clone(),
             file: args.file.clone(),
             delivery,

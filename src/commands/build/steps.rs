@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use graph::op::{Entitlement, ExtraHost, NetworkMode, Provisions, ResourceLimit};
 use sandbox::network::{BadHostName, HostEntry};
+use solver::DeviceDirectories;
 
 /// Options that hold for all RUN steps.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,6 +19,11 @@ pub(crate) struct StepArgs {
     /// Size of /dev/shm in RUN steps [default: 64m]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) shm_size: Option<u64>,
+
+    /// Directory with descriptions of devices for RUN --device; repeatable [default: /etc/cdi and
+    /// /var/run/cdi]
+    #[arg(long = "cdi-spec-dir", value_name = "DIR")]
+    pub(crate) device_directories: Vec<PathBuf>,
 
     /// Limit a resource in RUN steps, as in nofile=1024:2048; -1 is unlimited; repeatable
     #[arg(long = "ulimit", value_name = "RESOURCE=SOFT[:HARD]", value_parser = limit)]
@@ -47,6 +54,14 @@ pub(crate) enum StepValueError {
 }
 
 impl StepArgs {
+    /// Where devices are described.
+    pub(super) fn device_directories(&self) -> DeviceDirectories {
+        DeviceDirectories(match self.device_directories.as_slice() {
+            [] => ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
+            named => named.to_vec(),
+        })
+    }
+
     /// What all steps are given; of several limits on one resource the last holds.
     pub(super) fn provisions(&self) -> Provisions {
         let mut limits: Vec<ResourceLimit> = Vec::new();

@@ -5,20 +5,16 @@ use dockerfile::ast::{self, Run, RunCommand};
 use super::config::texts;
 use super::instruction::{Site, StageLowering};
 use super::mount::Mounts;
-use crate::error::{LowerError, LowerErrorKind, Unsupported};
+use crate::error::{LowerError, LowerErrorKind};
 use crate::history;
 use crate::name;
-use crate::op::{Entitlement, NetworkMode, Op, RunOp, Script, SecurityMode};
+use crate::op::{DeviceRequest, Entitlement, NetworkMode, Op, RunOp, Script, SecurityMode};
 use crate::scope;
 
 const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
 
 impl StageLowering<'_, '_> {
     pub(super) fn run(&mut self, site: &Site<'_>, run: &Run) -> Result<(), LowerError> {
-        if let Some(device) = run.flags.devices.first() {
-            let kind = LowerErrorKind::Unsupported(Unsupported::Device);
-            return Err(site.error(device.span, kind));
-        }
         let mounts = self.mounts(site, &run.flags.mounts)?;
         let (argv, script) = self.argv(&run.command);
         let line = history::run(&argv, &self.state.scope);
@@ -50,6 +46,7 @@ impl StageLowering<'_, '_> {
             },
             hostname: hostname.map_or(DEFAULT_HOSTNAME, String::as_str).to_owned(),
             mounts,
+            devices: run.flags.devices.iter().map(request).collect(),
             script,
             provisions: build.definition.provisions.clone(),
             platform: self.state.platform.clone(),
@@ -77,8 +74,25 @@ impl StageLowering<'_, '_> {
             .filter(|flag| flag.value == ast::SecurityMode::Insecure)
             .map(|flag| (flag.span, Entitlement::SecurityInsecure));
         let allowed = &self.target.build.definition.entitlements;
-        let mut wanted = [host, insecure].into_iter().flatten();
-        match wanted.find(|(_, entitlement)| !allowed.contains(entitlement)) {
+        let devices = flags.devices.iter().map(|device| {
+            let name = device.name.clone();
+            (device.span, Entitlement::Device(Some(name)))
+        });
+        let is_allowed = |wanted: &Entitlement| {
+            let by_class = match wanted {
+                Entitlement::Device(Some(name)) => {
+                    let class = name.split('=').next().map(str::to_owned);
+                    allowed.contains(&Entitlement::Device(None))
+                        || allowed.contains(&Entitlement::Device(class))
+                }
+                Entitlement::Device(None)
+                | Entitlement::NetworkHost
+                | Entitlement::SecurityInsecure => false,
+            };
+            by_class || allowed.contains(wanted)
+        };
+        let mut wanted = [host, insecure].into_iter().flatten().chain(devices);
+        match wanted.find(|(_, entitlement)| !is_allowed(entitlement)) {
             None => Ok(()),
             Some((span, wanted)) => Err(site.error(span, LowerErrorKind::NotAllowed { wanted })),
         }
@@ -117,5 +131,12 @@ impl StageLowering<'_, '_> {
             env.push(("SSH_AUTH_SOCK".to_owned(), socket));
         }
         env
+    }
+}
+
+fn request(device: &ast::Device) -> DeviceRequest {
+    DeviceRequest {
+        name: device.name.clone(),
+        required: device.required,
     }
 }

@@ -177,6 +177,7 @@ fn run(field: &mut dyn FnMut(&str, String), numbers: &Numbers, run: &RunOp) {
         security,
         hostname,
         mounts,
+        devices,
         script,
         provisions,
         platform,
@@ -203,6 +204,12 @@ fn run(field: &mut dyn FnMut(&str, String), numbers: &Numbers, run: &RunOp) {
     }
     for mount in mounts {
         field("mount", self::mount(numbers, mount));
+    }
+    for device in devices {
+        field(
+            "device",
+            format!("{} required={}", device.name, device.required),
+        );
     }
     if let Some(script) = script {
         field("script", format!("{} {:?}", script.name, script.content));

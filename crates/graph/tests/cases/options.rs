@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use graph::git::GitSource;
-use graph::op::{Entitlement, NetworkMode};
+use graph::op::NetworkMode;
 use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::{ImageSource, LayoutImage};
 
@@ -49,9 +49,7 @@ pub(crate) fn read(text: &str) -> Definition {
                 }
             }
             "--allow" => {
-                let every = [Entitlement::NetworkHost, Entitlement::SecurityInsecure];
-                let named = every.into_iter().filter(|it| it.to_string() == value);
-                definition.entitlements.extend(named);
+                definition.entitlements.insert(value.parse().unwrap());
             }
             "--epoch" => definition.source_date_epoch = Some(value.to_owned()),
             other => panic!("unknown option {other}"),

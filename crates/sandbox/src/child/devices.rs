@@ -78,6 +78,30 @@ fn host_node(name: &str, major: u32, minor: u32) -> Result<OwnedFd, RootError> {
     Ok(node)
 }
 
+/// Returns a detached mount of a device of this machine, which the user has named.
+pub(super) fn of_host(path: &Path) -> Result<OwnedFd, RootError> {
+    let node = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let node = node.doing("open", path)?;
+    let stat = rustix::fs::fstat(&node).doing("stat", path)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice | FileType::BlockDevice => {}
+        FileType::RegularFile
+        | FileType::Directory
+        | FileType::Symlink
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::Unknown => {
+            return Err(RootError::Path {
+                path: path.to_owned(),
+                reason: Cow::Borrowed("is not a device"),
+            });
+        }
+    }
+    let mount = clone_tree(node.as_fd(), Depth::One).doing("clone", path)?;
+    super::world::restrict(&mount, MountAttrFlags::MOUNT_ATTR_NOSUID)?;
+    Ok(mount)
+}
+
 /// Returns a handle on one of our own device nodes, not opened for anything.
 pub(super) fn open(dev: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, RootError> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

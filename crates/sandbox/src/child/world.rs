@@ -229,6 +229,7 @@ fn make_source(
 ) -> Result<OwnedFd, RootError> {
     match source {
         MountSource::Bind(bind) => make_bind(bind, scratch, number),
+        MountSource::Device { path } => devices::of_host(path),
         MountSource::Tmpfs { size_bytes, mode } => {
             let files = FileSystem::open("tmpfs")?;
             files.string("mode", &format!("{mode:04o}"))?;

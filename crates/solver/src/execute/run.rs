@@ -43,10 +43,16 @@ impl Execution {
             let draft = self.draft()?;
             let Mounts {
                 mounts,
+                device_env,
                 secret_env,
                 held,
             } = self.mounts(op, &sources, inputs).await?;
-            let spec = spec(op, root_fs(&draft, lowers), mounts, secret_env)?;
+            let spec = spec(
+                op,
+                root_fs(&draft, lowers),
+                mounts,
+                [device_env, secret_env].concat(),
+            )?;
             let draft = self.run_step(inputs.vertex, spec, draft, held).await?;
             blocking(move || Ok(draft.publish()?)).await
         })
@@ -119,14 +125,14 @@ fn spec(
     op: &RunOp,
     root: sandbox::RootFs,
     mounts: Vec<sandbox::Mount>,
-    secret_env: Vec<(String, String)>,
+    more_env: Vec<(String, String)>,
 ) -> Result<StepSpec, SolveErrorKind> {
     let network = match op.network {
         NetworkMode::Default | NetworkMode::Host => Network::Host,
         NetworkMode::None => Network::None,
     };
     let mut env = op.env.clone();
-    for (name, value) in op.proxy_env.iter().cloned().chain(secret_env) {
+    for (name, value) in op.proxy_env.iter().cloned().chain(more_env) {
         env.retain(|(known, _)| *known != name);
         env.push((name, value));
     }

@@ -17,6 +17,7 @@ use store::mounts::{self, CacheMount, CacheMountAttributes, CacheMountIdentity};
 use store::{CacheMounts, Scratch};
 
 use crate::cache_key::KeyHasher;
+use crate::cdi::Edits;
 use crate::error::{MountError, SolveErrorKind};
 use crate::execute::copy::Request;
 use crate::execute::{Execution, Inputs, blocking};
@@ -37,6 +38,8 @@ const CACHE_ATTRIBUTES: FileAttributes = FileAttributes {
 #[derive(Default)]
 pub(super) struct Mounts {
     pub(super) mounts: Vec<sandbox::Mount>,
+    /// Variables that belong to devices.
+    pub(super) device_env: Vec<(String, String)>,
     /// Variables with secrets; no others have them.
     pub(super) secret_env: Vec<(String, String)>,
     pub(super) held: Held,
@@ -158,7 +161,41 @@ impl Execution {
             }));
         }
         all.mounts.extend(op.script.as_ref().map(script));
+        self.devices(op, &mut all).await?;
         Ok(all)
+    }
+
+    /// Adds the devices that are there.
+    async fn devices(self: &Arc<Self>, op: &RunOp, all: &mut Mounts) -> Result<(), SolveErrorKind> {
+        for request in &op.devices {
+            let (execution, request) = (Arc::clone(self), request.clone());
+            let found =
+                blocking(move || execution.solver.device_directories.find(&request)).await?;
+            let Some(Edits { env, nodes, mounts }) = found else {
+                continue;
+            };
+            all.device_env.extend(env);
+            all.mounts
+                .extend(nodes.into_iter().map(|node| sandbox::Mount {
+                    target: node.path,
+                    source: MountSource::Device {
+                        path: node.host_path,
+                    },
+                }));
+            all.mounts
+                .extend(mounts.into_iter().map(|mount| sandbox::Mount {
+                    target: mount.path,
+                    source: MountSource::Bind(Bind {
+                        tree: sandbox::Tree::Directory(PathBuf::from("/")),
+                        path: mount.host_path,
+                        access: match mount.is_read_only {
+                            true => sandbox::Access::ReadOnly,
+                            false => sandbox::Access::ReadWrite,
+                        },
+                    }),
+                }));
+        }
+        Ok(())
     }
 
     /// A place for what a step writes to a mount that forgets it.
