@@ -33,6 +33,8 @@ mod indexes;
 mod kill;
 #[path = "e2e/layering.rs"]
 mod layering;
+#[path = "e2e/lists.rs"]
+mod lists;
 #[path = "e2e/login.rs"]
 mod login;
 #[path = "e2e/logins.rs"]
@@ -82,6 +84,7 @@ fn run() -> anyhow::Result<ExitCode> {
         indexes::TESTS,
         kill::TESTS,
         layering::TESTS,
+        lists::TESTS,
         logins::TESTS,
         packed::TESTS,
         login::TESTS,

@@ -1,4 +1,4 @@
-//! Indexes put together of images that exist: `imagetools`, `manifest` and `join`.
+//! Indexes put together of images that exist, at once: `imagetools`.
 
 use std::fs;
 
@@ -9,7 +9,6 @@ use testkit::{Account, Finished, Suite, Workspace, peer};
 pub(crate) const TESTS: &[crate::Test] = &[
     ("c38_a_copied_index_keeps_its_digest", c38),
     ("c39_docker_manifests_make_a_docker_list", c39),
-    ("c40_a_list_is_not_begun_twice", c40),
     ("c41_attestations_are_no_platforms", c41),
     ("imagetools_create_has_all_its_options", create_options),
     (
@@ -17,32 +16,18 @@ pub(crate) const TESTS: &[crate::Test] = &[
         create_refusals,
     ),
     ("imagetools_inspect_shows_bytes_text_and_templates", inspect),
-    (
-        "manifest_lists_hold_images_of_the_local_store",
-        local_members,
-    ),
-    (
-        "manifest_lists_are_about_what_the_registry_has",
-        registry_first,
-    ),
-    ("manifest_commands_say_what_is_wrong", manifest_refusals),
-    ("join_refuses_duplicates_and_losses", join_refusals),
-    (
-        "join_takes_layouts_archives_names_and_digests",
-        join_sources,
-    ),
 ];
 
 /// What one test has to itself: a store, and a repository of the shared registry.
-struct Desk<'s> {
-    workspace: Workspace<'s>,
-    repository: String,
+pub(crate) struct Desk<'s> {
+    pub(crate) workspace: Workspace<'s>,
+    pub(crate) repository: String,
 }
 
 impl<'s> Desk<'s> {
     /// Pushes busybox for two platforms as `:amd64` and `:arm64`, with `Docker`'s types if wanted, and
     /// both together as `:both`.
-    fn with_images(suite: &'s Suite, name: &str, format: &str) -> anyhow::Result<Self> {
+    pub(crate) fn with_images(suite: &'s Suite, name: &str, format: &str) -> anyhow::Result<Self> {
         let repository = format!("{}/{name}", suite.registry.host());
         let desk = Self {
             workspace: suite.workspace(Account::Ordinary)?,
@@ -68,18 +53,18 @@ impl<'s> Desk<'s> {
     }
 
     /// A command in which `@` stands for the repository. It has to succeed.
-    fn run(&self, line: &str) -> anyhow::Result<Finished> {
+    pub(crate) fn run(&self, line: &str) -> anyhow::Result<Finished> {
         self.command(line)?.succeed()
     }
 
     /// What a command that has to fail says.
-    fn refusal(&self, line: &str) -> anyhow::Result<String> {
+    pub(crate) fn refusal(&self, line: &str) -> anyhow::Result<String> {
         let finished = self.command(line)?.run()?;
         ensure!(finished.code() != Some(0), "`{line}` succeeded");
         Ok(finished.stderr)
     }
 
-    fn command(&self, line: &str) -> anyhow::Result<testkit::Rbuild> {
+    pub(crate) fn command(&self, line: &str) -> anyhow::Result<testkit::Rbuild> {
         let words: Vec<String> = line
             .split_whitespace()
             .map(|word| word.replace('@', &self.repository))
@@ -89,7 +74,7 @@ impl<'s> Desk<'s> {
     }
 
     /// What skopeo finds under a tag, byte for byte.
-    fn raw(&self, tag: &str) -> anyhow::Result<String> {
+    pub(crate) fn raw(&self, tag: &str) -> anyhow::Result<String> {
         let reference = format!("docker://{}:{tag}", self.repository);
         peer::run(&mut peer::skopeo(&[
             "inspect",
@@ -99,11 +84,11 @@ impl<'s> Desk<'s> {
         ]))
     }
 
-    fn json(&self, tag: &str) -> anyhow::Result<Value> {
+    pub(crate) fn json(&self, tag: &str) -> anyhow::Result<Value> {
         Ok(serde_json::from_str(&self.raw(tag)?)?)
     }
 
-    fn platforms(&self, tag: &str) -> anyhow::Result<String> {
+    pub(crate) fn platforms(&self, tag: &str) -> anyhow::Result<String> {
         let index = self.json(tag)?;
         let entries = index["manifests"].as_array().context("no index")?;
         let platform = |entry: &Value| {
@@ -115,7 +100,7 @@ impl<'s> Desk<'s> {
     }
 }
 
-fn digest_of(text: &str) -> String {
+pub(crate) fn digest_of(text: &str) -> String {
     oci::Digest::of(text.as_bytes()).to_string()
 }
 
@@ -153,30 +138,6 @@ fn c39(suite: &Suite) -> anyhow::Result<()> {
             "{found}"
         );
     }
-    Ok(())
-}
-
-fn c40(suite: &Suite) -> anyhow::Result<()> {
-    let desk = Desk::with_images(suite, "c40", "oci")?;
-    let created = desk.run("manifest create @:list @:amd64")?.stdout;
-    let expected = format!("Created manifest list {}:list\n", desk.repository);
-    ensure!(created == expected, "it says {created}");
-    let refused = desk.refusal("manifest create @:list @:arm64")?;
-    ensure!(
-        refused.contains("refusing to amend an existing manifest list with no --amend flag"),
-        "it says {refused}"
-    );
-    desk.run("manifest create @:list --amend @:arm64 --amend @:amd64")?;
-    let pushed = desk.run("manifest push --purge @:list")?.stdout;
-    ensure!(
-        pushed.trim() == digest_of(&desk.raw("list")?),
-        "it says {pushed}"
-    );
-    // The draft is gone, so a new one may begin.
-    desk.run("manifest create @:list @:arm64")?;
-    desk.run("manifest rm @:list")?;
-    let refused = desk.refusal("manifest rm @:list")?;
-    ensure!(refused.contains("No such manifest: "), "it says {refused}");
     Ok(())
 }
 
@@ -460,166 +421,5 @@ fn inspect(suite: &Suite) -> anyhow::Result<()> {
         .run("imagetools inspect --format {{.Image.Os}} @:amd64")?
         .stdout;
     ensure!(single == "linux\n", "it says {single}");
-    Ok(())
-}
-
-fn local_members(suite: &Suite) -> anyhow::Result<()> {
-    let desk = Desk {
-        workspace: suite.workspace(Account::Ordinary)?,
-        repository: format!("{}/local", suite.registry.host()),
-    };
-    desk.workspace
-        .write("context/Dockerfile", "FROM busybox\nLABEL a=b\n")?;
-    for architecture in ["amd64", "arm64"] {
-        desk.run(&format!(
-            "build --platform linux/{architecture} -t @:{architecture} context"
-        ))?;
-    }
-    // Nothing of it is in the registry yet.
-    desk.run("manifest create @:list @:amd64 @:arm64")?;
-    let draft: Value = serde_json::from_str(&desk.run("manifest inspect @:list")?.stdout)?;
-    ensure!(
-        draft["manifests"][1]["platform"]["architecture"] == "arm64",
-        "it is {draft}"
-    );
-    let member = desk.run("manifest inspect @:list @:arm64")?.stdout;
-    ensure!(member.contains("\"layers\""), "it is {member}");
-    let verbose: Value = serde_json::from_str(&desk.run("manifest inspect -v @:list")?.stdout)?;
-    ensure!(
-        verbose[0]["Ref"] == format!("{}:amd64", desk.repository)
-            && verbose[0]["OCIManifest"]["schemaVersion"] == 2
-            && verbose[0]["Descriptor"]["platform"]["os"] == "linux",
-        "it is {verbose}"
-    );
-    desk.run("manifest push @:list")?;
-    ensure!(
-        desk.platforms("list")? == "linux/amd64 linux/arm64",
-        "the list"
-    );
-    testkit::Pulled::from_registry(&format!("{}:list", desk.repository))?;
-    Ok(())
-}
-
-fn registry_first(suite: &Suite) -> anyhow::Result<()> {
-    let desk = Desk::with_images(suite, "first", "oci")?;
-    desk.workspace
-        .write("context/Dockerfile", "FROM busybox\nLABEL a=b\n")?;
-    // Built anew under the same name, and not pushed.
-    desk.run("build -t @:amd64 context")?;
-    let created = desk.run("manifest create @:list @:amd64")?;
-    ensure!(
-        created.stderr.contains("would have to be pushed first"),
-        "it says {}",
-        created.stderr
-    );
-    let draft: Value = serde_json::from_str(&desk.run("manifest inspect @:list")?.stdout)?;
-    let pushed = digest_of(&desk.raw("amd64")?);
-    ensure!(draft["manifests"][0]["digest"] == pushed, "it is {draft}");
-    // Commands on one's own images take the store's.
-    let label = desk
-        .run("inspect --format {{.Config.Labels.a}} @:amd64")?
-        .stdout;
-    ensure!(label == "b\n", "it shows {label}");
-    Ok(())
-}
-
-fn manifest_refusals(suite: &Suite) -> anyhow::Result<()> {
-    let desk = Desk::with_images(suite, "manifest", "oci")?;
-    desk.run("manifest create @:list @:amd64")?;
-    for (line, expected) in [
-        ("manifest create @:x @:both", "@:both is a manifest list"),
-        (
-            "manifest create @:x @:missing",
-            "no such manifest: @:missing",
-        ),
-        (
-            "manifest annotate @:none @:amd64 --arch arm",
-            "No such manifest: @:none",
-        ),
-        (
-            "manifest annotate @:list @:arm64 --arch arm64",
-            "manifest for image @:arm64 does not exist in @:list",
-        ),
-        (
-            "manifest annotate @:list @:amd64 --arch amd46",
-            "manifest entry for image has unsupported os/arch combination: linux/amd46",
-        ),
-        ("manifest push @:none", "No such manifest: @:none"),
-        ("manifest inspect @:missing", "no such manifest: @:missing"),
-    ] {
-        let refused = desk.refusal(line)?;
-        let expected = expected.replace('@', &desk.repository);
-        ensure!(refused.contains(&expected), "`{line}` says {refused}");
-    }
-    Ok(())
-}
-
-fn join_refusals(suite: &Suite) -> anyhow::Result<()> {
-    let desk = Desk::with_images(suite, "join", "oci")?;
-    desk.workspace
-        .write("context/Dockerfile", "FROM busybox\nLABEL a=b\n")?;
-    for architecture in ["amd64", "arm64"] {
-        let dest = format!("type=oci,dest={architecture}.tar");
-        desk.run(&format!(
-            "build --platform linux/{architecture} -o {dest} context"
-        ))?;
-    }
-    let refused = desk.refusal("join amd64.tar @:amd64 arm64.tar -t @:joined --push")?;
-    ensure!(
-        refused.contains("are both for linux/amd64"),
-        "it says {refused}"
-    );
-    let refused = desk.refusal("join amd64.tar -t @:both --push")?;
-    ensure!(
-        refused.contains("has linux/arm64 already, which would be lost"),
-        "it says {refused}"
-    );
-    ensure!(
-        desk.platforms("both")? == "linux/amd64 linux/arm64",
-        "it was changed"
-    );
-
-    desk.run("imagetools create -t @:appended @:both")?;
-    desk.run("join amd64.tar -t @:appended --push --append")?;
-    ensure!(
-        desk.platforms("appended")? == "linux/arm64 linux/amd64",
-        "it is kept"
-    );
-    let (old, new) = (desk.json("both")?, desk.json("appended")?);
-    ensure!(
-        old["manifests"][0]["digest"] != new["manifests"][1]["digest"],
-        "the new one takes the place of the old one"
-    );
-    desk.run("join amd64.tar -t @:appended --push --replace")?;
-    ensure!(desk.platforms("appended")? == "linux/amd64", "it is let go");
-    Ok(())
-}
-
-fn join_sources(suite: &Suite) -> anyhow::Result<()> {
-    let desk = Desk::with_images(suite, "sources", "oci")?;
-    desk.workspace
-        .write("context/Dockerfile", "FROM busybox\nLABEL a=b\n")?;
-    desk.run("build --platform linux/arm/v7 -o type=oci,dest=arm,tar=false context")?;
-    let amd64 = digest_of(&desk.raw("amd64")?);
-    let three = "linux/amd64 linux/arm64 linux/arm/v7";
-
-    desk.run(&format!("join {amd64} @:arm64 arm -t @:joined --push"))?;
-    ensure!(
-        desk.platforms("joined")? == three,
-        "it has {}",
-        desk.platforms("joined")?
-    );
-    testkit::Pulled::from_registry(&format!("{}:joined", desk.repository))?;
-
-    // Without --push it is in the store, from where it can be pushed later.
-    desk.run(&format!("join {amd64} @:arm64 arm -t @:kept"))?;
-    ensure!(desk.raw("kept").is_err(), "it was pushed");
-    desk.run("push @:kept")?;
-    ensure!(desk.raw("kept")? == desk.raw("joined")?, "it is another");
-
-    desk.run("join @:amd64 arm -t @:file -o joined.tar")?;
-    let joined = testkit::Pulled::from_archive(&desk.workspace.path().join("joined.tar"))?;
-    ensure!(joined.images.len() == 2, "it is {joined:?}");
-    exporter::validate::layout(joined.layout())?;
     Ok(())
 }
