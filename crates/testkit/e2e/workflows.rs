@@ -210,7 +210,7 @@ fn ci_archives(suite: &Suite) -> anyhow::Result<()> {
 fn ci_tags(suite: &Suite) -> anyhow::Result<()> {
     let workspace = project(suite, DOCKERFILE)?;
     let registry = Registry::start_guarded()?;
-    // The credentials are written as jobs of kaniko do it, who has no `login` either.
+    // Jobs that build write their credentials as those of kaniko do; the last one logs in.
     let script = "
         before_script() {
             job $1
@@ -223,7 +223,9 @@ fn ci_tags(suite: &Suite) -> anyhow::Result<()> {
             rbuild build --pull --platform linux/$ARCH \\
                 --tag \"$CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA-$ARCH\" --push .
         done
-        before_script manifest
+        job manifest
+        export DOCKER_CONFIG=$HOME/docker-manifest
+        echo \"$CI_REGISTRY_PASSWORD\" | rbuild login --username \"$CI_REGISTRY_USER\" --password-stdin $CI_REGISTRY
         rbuild imagetools create \\
             --tag \"$CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA\" \\
             \"$CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA-amd64\" \\
