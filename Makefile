@@ -12,7 +12,7 @@ help:
 	@echo 'make check   formatting, lints, documentation'
 	@echo 'make e2e     the end-to-end tests alone; E2E=words chooses among them'
 	@echo 'make bless   have the cases of testdata/build expect what comes of them now'
-	@echo 'make fuzz    each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)); needs a nightly compiler and g++'
+	@echo 'make fuzz    each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)), all at the same time'
 	@echo 'make bench   rbuild beside other builders; BENCH="--only W4 --rounds 5", see --help'
 	@echo 'make doc     the documents of the crates, in target/doc'
 
@@ -41,7 +41,7 @@ bless: setup
 	RBUILD_BLESS=1 cargo test --locked --test e2e -- cases
 	git diff --stat testdata/build
 
-fuzz:
+fuzz: setup
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 bench:

@@ -7,8 +7,8 @@ set -euo pipefail
 scripts=$(dirname "$0")
 
 packages=(
-    # building: the assembler of `ring` and the C of `zstd`
-    gcc libc6-dev make
+    # building: the assembler of `ring` and the C of `zstd`; libFuzzer is written in C++
+    gcc g++ libc6-dev make
     # what rbuild uses: newuidmap, and emulators
     uidmap qemu-user-static
     # base images and the demo
