@@ -104,10 +104,12 @@ impl<'s> Attempt<'s> {
             .args
             .iter()
             .map(|word| word.replace("$REGISTRY", host));
-        Ok(self
-            .workspace
-            .rbuild(&["build", "--progress=plain", "-f"])?
-            .args([&dockerfile])
+        let command = self.workspace.rbuild(&["build", "--progress=plain"])?;
+        let command = match dockerfile.exists() {
+            true => command.args([Path::new("-f"), &dockerfile]),
+            false => command,
+        };
+        Ok(command
             .args(args)
             .args(words)
             .args([&context]))

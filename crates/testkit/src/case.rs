@@ -1,7 +1,7 @@
 //! Cases: directories of `testdata/build`, each a build and what is to come of it.
 //!
 //! ```text
-//! <case>/Dockerfile      \
+//! <case>/Dockerfile      \  may be missing; then one is looked for as it is without -f
 //! <case>/context/         > the build; the context may be missing
 //! <case>/args            /  one word of the command line per line; $REGISTRY is the tests' registry
 //! <case>/first/…         a build whose result this one uses, with the same three parts
@@ -24,6 +24,7 @@
 //! | `config PLATFORM POINTER` | a part of the config document, as JSON; `null` if it is not there |
 //! | `stat PLATFORM PATH` | `file MODE UID:GID`, `directory …`, `fifo …`, `symlink TARGET` or `absent` |
 //! | `text PLATFORM PATH` | the content of a file |
+//! | `time PLATFORM PATH` | when a file was changed, in seconds since 1970 |
 //! | `below PLATFORM PATH` | the names below a directory, each with its directories |
 //! | `same PLATFORM PATH PATH` | `yes` if both are one file under two names, else `no` |
 //! | `run PLATFORM WORD…` | what `rbuild run` prints |

@@ -49,6 +49,8 @@ pub enum ImageQuestion {
     Stat(String),
     /// `text PLATFORM PATH`
     Text(String),
+    /// `time PLATFORM PATH`
+    Time(String),
     /// `below PLATFORM PATH`
     Below(String),
     /// `same PLATFORM PATH PATH`
@@ -134,6 +136,7 @@ impl Observed<'_> {
                     bail!("{path} is no regular file")
                 }
             },
+            ImageQuestion::Time(path) => file(path)?.modified.to_string(),
             ImageQuestion::Below(path) => image.tree.below(path).collect::<Vec<_>>().join(" "),
             ImageQuestion::Same(one, other) => yes_or_no(file(one)?.inode == file(other)?.inode),
             ImageQuestion::Run(words) => json_text(&(self.run)(&image.platform, words)?),
@@ -182,6 +185,7 @@ impl FromStr for Question {
             ["config", _, pointer] => ImageQuestion::Config(pointer.to_owned()),
             ["stat", _, path] => ImageQuestion::Stat(path.to_owned()),
             ["text", _, path] => ImageQuestion::Text(path.to_owned()),
+            ["time", _, path] => ImageQuestion::Time(path.to_owned()),
             ["below", _, path] => ImageQuestion::Below(path.to_owned()),
             ["same", _, one, other] => ImageQuestion::Same(one.to_owned(), other.to_owned()),
             ["run", _, ref words @ ..] => {
@@ -210,6 +214,7 @@ impl Display for Question {
             ImageQuestion::Config(pointer) => write!(f, "config {which} {pointer}"),
             ImageQuestion::Stat(path) => write!(f, "stat {which} {path}"),
             ImageQuestion::Text(path) => write!(f, "text {which} {path}"),
+            ImageQuestion::Time(path) => write!(f, "time {which} {path}"),
             ImageQuestion::Below(path) => write!(f, "below {which} {path}"),
             ImageQuestion::Same(one, other) => write!(f, "same {which} {one} {other}"),
             ImageQuestion::Run(words) => {
