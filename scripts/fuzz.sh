@@ -31,7 +31,7 @@ fuzz() {
     mkdir -p "corpus/$name" artifacts
     # The corpus grows, and stays on this machine; all others are only read.
     if "target/$host/release/$name" "corpus/$name" "seeds/$name" "${cases[@]}" -max_len=4096 \
-        -max_total_time="$seconds" -timeout=10 -artifact_prefix=artifacts/ > "$log" 2>&1; then
+        -max_total_time="$seconds" -timeout=30 -artifact_prefix=artifacts/ > "$log" 2>&1; then
         echo "$name: $(grep '^Done ' "$log" || echo 'nothing found')"
     else
         tail -n 40 "$log"

@@ -163,6 +163,31 @@ impl Failure {
         }
     }
 
+    /// Several failures of a Dockerfile as one; at least one.
+    pub(crate) fn all(failures: impl IntoIterator<Item = Self>) -> Self {
+        let findings = failures.into_iter().flat_map(|failure| failure.findings);
+        Self {
+            class: Class::Failed,
+            findings: findings.collect(),
+        }
+    }
+
+    /// Adds what is not yet said, and puts everything in the order of the file.
+    pub(crate) fn add(&mut self, other: Self) {
+        for finding in other.findings {
+            let place = |finding: &Finding| finding.excerpt.as_ref().and_then(|at| at.mark);
+            let is_said = self
+                .findings
+                .iter()
+                .any(|said| said.message == finding.message && place(said) == place(&finding));
+            if !is_said {
+                self.findings.push(finding);
+            }
+        }
+        let start = |finding: &Finding| Some(finding.excerpt.as_ref()?.instruction.start);
+        self.findings.sort_by_key(start);
+    }
+
     /// The same failure as one of the build itself, in the reference's words.
     #[must_use]
     pub(crate) fn of_build(mut self) -> Self {

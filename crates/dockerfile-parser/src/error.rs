@@ -187,6 +187,9 @@ pub enum DockerfileErrorKind {
     /// A mount that cannot be read.
     #[error(transparent)]
     Mount(MountError),
+    /// A mount that can be read, and makes no sense whatever its variables hold.
+    #[error(transparent)]
+    MountFault(MountError),
     /// `--network`
     #[error("invalid network mode {}", quoted(mode))]
     NetworkMode {
@@ -288,6 +291,7 @@ impl DockerfileErrorKind {
             | Self::TwoArguments { .. }
             | Self::VariableInFrom
             | Self::EmptyRun
+            | Self::MountFault(_)
             | Self::TriggerCount => false,
             Self::UnknownInstruction { .. }
             | Self::UnknownFlag { .. }
@@ -381,7 +385,7 @@ impl DockerfileErrorKind {
             Self::Duration { .. } | Self::ShortDuration { .. } => {
                 "write a number with a unit, such as `30s`, `1m30s` or `500ms`"
             }
-            Self::Mount(error) => return error.help(),
+            Self::Mount(error) | Self::MountFault(error) => return error.help(),
             Self::DuplicateDirective { .. }
             | Self::EmptyRun
             | Self::UnknownInstruction { nearest: None, .. }

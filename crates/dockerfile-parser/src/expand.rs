@@ -208,8 +208,8 @@ pub enum ExpandErrorKind {
         /// What follows the backslash.
         escaped: char,
     },
-    /// The result is longer than [`MAX_RESULT_BYTES`].
-    #[error("result is longer than {MAX_RESULT_BYTES} bytes")]
+    /// The result is longer than [`MAX_RESULT_BYTES`], or it takes too much work to get there.
+    #[error("result is longer than {MAX_RESULT_BYTES} bytes, or takes too long to find")]
     TooLong,
     /// Substitutions within substitutions, too many of them.
     #[error("substitutions are nested too deeply")]

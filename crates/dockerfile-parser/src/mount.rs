@@ -5,8 +5,8 @@ mod options;
 
 use std::fmt;
 
-use crate::ast::Word;
-use crate::error::did_you_mean;
+use crate::ast::{Kind, Stage, Word};
+use crate::error::{DockerfileError, DockerfileErrorKind, did_you_mean};
 use crate::expand::ExpandError;
 use crate::mount::options::Options;
 use crate::quote::quoted;
@@ -87,6 +87,31 @@ impl MountFlag {
         options.mount()
     }
 
+    /// Finds what is wrong whatever the variables in it hold.
+    ///
+    /// # Errors
+    ///
+    /// As [`MountFlag::resolve`], as far as it can be told without variables.
+    pub fn check(&self) -> Result<(), MountError> {
+        let mut options = Options::default();
+        let mut is_literal = true;
+        let mut type_is_known = true;
+        for field in &self.fields {
+            Options::check_key(field)?;
+            let value = field.value.as_deref().unwrap_or_default();
+            if field.key != "from" && value.contains(['$', '\'', '"', '\\', '`']) {
+                is_literal = false;
+                type_is_known &= field.key != "type";
+            } else if type_is_known {
+                options.set(field, field.value.clone())?;
+            }
+        }
+        if is_literal {
+            options.mount()?;
+        }
+        Ok(())
+    }
+
     /// The piece of the flag that `error` is about: a field where it can be told, else all.
     pub fn blamed(&self, error: &MountError) -> Span {
         let is_blamed = |found: &MountField| match error {
@@ -105,18 +130,44 @@ impl MountFlag {
             | MountError::SecretName
             | MountError::SecretNames => false,
         };
-        let whole = self.text.span;
         let field = self.fields.iter().find(|field| is_blamed(field));
+        field.map_or(self.text.span, |field| self.place(field))
+    }
+
+    /// Where a field stands, as far as it can be told; else where the mount does.
+    pub fn place(&self, field: &MountField) -> Span {
+        let whole = self.text.span;
         // Behind a continuation, places in the text are not those in the file.
         let is_contiguous = whole.end - whole.start == self.text.text.len();
-        match field.and_then(|field| Some((self.text.text.find(&field.text)?, field))) {
-            Some((at, field)) if is_contiguous => {
+        match self.text.text.find(&field.text) {
+            Some(at) if is_contiguous => {
                 let start = whole.start + at;
                 Span::new(start, start + field.text.len())
             }
             Some(_) | None => whole,
         }
     }
+}
+
+/// What is wrong with the mounts of `stages` whatever their variables hold: errors of any build
+/// that needs these steps, which can be told ahead of it.
+pub fn faults(stages: &[Stage]) -> Vec<DockerfileError> {
+    let mut faults = Vec::new();
+    for instruction in stages.iter().flat_map(|stage| &stage.instructions) {
+        let Kind::Run(run) = &instruction.kind else {
+            continue;
+        };
+        let found = run.flags.mounts.iter().filter_map(|mount| {
+            let error = mount.check().err()?;
+            Some(DockerfileError {
+                span: mount.blamed(&error),
+                instruction: instruction.span,
+                kind: DockerfileErrorKind::MountFault(error),
+            })
+        });
+        faults.extend(found);
+    }
+    faults
 }
 
 /// Reads a mount that holds no variables, such as `type=cache,target=/c`.

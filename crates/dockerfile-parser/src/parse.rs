@@ -14,6 +14,7 @@ use crate::error::{DockerfileError, DockerfileErrorKind};
 use crate::instructions::{INSTRUCTIONS, Keyword};
 use crate::lex::Lexer;
 use crate::lint::suggestion;
+use crate::mount;
 use crate::node::{self, Arguments, Node};
 use crate::parse::flags::Flags;
 use crate::source::{Source, Span};
@@ -84,6 +85,8 @@ pub fn parse(source: &Source) -> Result<Dockerfile, Vec<DockerfileError>> {
             trivia,
         })
     } else {
+        // These keep only a build from going on that needs the step; but there will be none.
+        errors.extend(mount::faults(&stages));
         errors.sort_by_key(|error| error.instruction.start);
         Err(errors)
     }

@@ -24,8 +24,29 @@ pub struct LowerError {
     pub instruction: Option<Span>,
     /// What is wrong.
     pub kind: Box<LowerErrorKind>,
-    /// What was found to be unwise before the error.
+}
+
+/// Everything that keeps a Dockerfile from being lowered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LowerErrors {
+    /// In the order of the file; at least one.
+    pub errors: Vec<LowerError>,
+    /// What was found to be unwise besides.
     pub warnings: Vec<Warning>,
+}
+
+impl LowerErrors {
+    /// Puts what was found for one platform after the other in order, and says everything once.
+    pub(crate) fn new(found: Vec<LowerError>, warnings: Vec<Warning>) -> Self {
+        let mut errors: Vec<LowerError> = Vec::new();
+        for error in found {
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
+        errors.sort_by_key(|error| error.span.map(|span| span.start));
+        Self { errors, warnings }
+    }
 }
 
 impl LowerError {
@@ -35,7 +56,6 @@ impl LowerError {
             span: Some(span),
             instruction: Some(instruction),
             kind: Box::new(kind.into()),
-            warnings: Vec::new(),
         }
     }
 
@@ -45,8 +65,18 @@ impl LowerError {
             span: None,
             instruction: None,
             kind: Box::new(kind),
-            warnings: Vec::new(),
         }
+    }
+
+    /// Returns whether a name could not be looked up for want of files.
+    pub(crate) fn is_of_no_files(&self) -> bool {
+        matches!(
+            *self.kind,
+            LowerErrorKind::UserName {
+                cause: NoUsers::EmptyStage,
+                ..
+            }
+        )
     }
 
     /// Returns the user's next step, where the message alone does not imply it.

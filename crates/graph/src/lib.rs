@@ -36,7 +36,7 @@ pub use dockerfile::{Span, glob, ignore, quote};
 
 pub use base::{BaseRequest, Bases, ResolvedBase};
 pub use definition::{Definition, NamedContext, TargetPlatforms};
-pub use error::{LowerError, LowerErrorKind};
+pub use error::{LowerError, LowerErrorKind, LowerErrors};
 pub use lower::{EpochSource, Lowering, lower, lower_all_stages};
 pub use outline::BuildArg;
 pub use vertex::{Graph, HistoryLine, LayerEffect, TargetImage, Vertex, VertexId};

@@ -23,7 +23,7 @@ use oci::Platform;
 
 use crate::base::{BaseRequest, Bases};
 use crate::definition::{Definition, TargetPlatforms};
-use crate::error::{LowerError, PlatformWish};
+use crate::error::{LowerError, LowerErrors, PlatformWish};
 use crate::lint::{self, Warnings};
 use crate::lower::epoch::Epoch;
 use crate::lower::instruction::StageLowering;
@@ -31,7 +31,7 @@ use crate::lower::state::StageState;
 use crate::lower::vertices::Vertices;
 use crate::outline::{self, BuildArg};
 use crate::scope::{self, Variables};
-use crate::stage::{Reach, Stages};
+use crate::stage::{Origin, Reach, Stages, Trigger};
 use crate::vertex::{Graph, HistoryLine, TargetImage};
 
 pub use crate::lower::epoch::EpochSource;
@@ -58,13 +58,14 @@ pub enum Lowering {
 ///
 /// Anything the specification refuses in a file that parses: unknown targets and stages, cycles,
 /// malformed image names and platforms anywhere in the file; wrong values in what the target
-/// needs; a base image that is not for a platform somebody asked for explicitly.
+/// needs; a base image that is not for a platform somebody asked for explicitly. All that is wrong
+/// with instructions is told at once, and as far as it goes all that is wrong with stages.
 pub fn lower(
     definition: &Definition,
     dockerfile: &Dockerfile,
     source: &Source,
     bases: &Bases,
-) -> Result<Lowering, LowerError> {
+) -> Result<Lowering, LowerErrors> {
     lower_extent(definition, dockerfile, source, bases, Extent::Target)
 }
 
@@ -78,7 +79,7 @@ pub fn lower_all_stages(
     dockerfile: &Dockerfile,
     source: &Source,
     bases: &Bases,
-) -> Result<Lowering, LowerError> {
+) -> Result<Lowering, LowerErrors> {
     lower_extent(definition, dockerfile, source, bases, Extent::AllStages)
 }
 
@@ -97,7 +98,7 @@ fn lower_extent(
     source: &Source,
     bases: &Bases,
     extent: Extent,
-) -> Result<Lowering, LowerError> {
+) -> Result<Lowering, LowerErrors> {
     let build = Build {
         definition,
         dockerfile,
@@ -112,11 +113,11 @@ fn lower_extent(
     match lowered {
         Ok(Lowering::Graph(graph)) => Ok(Lowering::Graph(Graph { warnings, ..graph })),
         Ok(round @ (Lowering::Missing(_) | Lowering::Epoch(_))) => Ok(round),
-        Err(error) => Err(LowerError { warnings, ..error }),
+        Err(errors) => Err(LowerErrors::new(errors, warnings)),
     }
 }
 
-fn lower_noting(build: &Build<'_>, warnings: &mut Warnings) -> Result<Lowering, LowerError> {
+fn lower_noting(build: &Build<'_>, warnings: &mut Warnings) -> Result<Lowering, Vec<LowerError>> {
     let mut targets = Vec::new();
     let mut missing = BTreeSet::new();
     for platform in build.target_platforms() {
@@ -138,13 +139,20 @@ fn lower_noting(build: &Build<'_>, warnings: &mut Warnings) -> Result<Lowering, 
     let mut images = Vec::new();
     let mut reached_stages = BTreeSet::new();
     let mut args = Vec::new();
+    let mut errors = Vec::new();
     for target in &targets {
-        let (image, target_args) = target.lower(&mut vertices, warnings)?;
+        let lowered = target.lower(&mut vertices, warnings, &mut errors);
+        let Some((image, target_args)) = lowered else {
+            continue;
+        };
         images.push(image);
         if args.is_empty() {
             args = target_args;
         }
         reached_stages.extend(target.reach.stages.keys());
+    }
+    if !errors.is_empty() {
+        return Err(errors);
     }
     Ok(Lowering::Graph(Graph {
         vertices: vertices.needed_by(images.iter().filter_map(|image| image.root)),
@@ -214,7 +222,7 @@ impl<'a> Target<'a> {
         build: &'a Build<'a>,
         platform: Platform,
         warnings: &mut Warnings,
-    ) -> Result<Self, LowerError> {
+    ) -> Result<Self, Vec<LowerError>> {
         let Build {
             definition,
             dockerfile,
@@ -227,14 +235,14 @@ impl<'a> Target<'a> {
             lint::default_args(dockerfile, &defaults, warnings);
         }
         let globals = scope::globals(definition, dockerfile, &platform, args)
-            .map_err(|(span, error)| LowerError::at(span, span, error))?;
+            .map_err(|(span, error)| vec![LowerError::at(span, span, error)])?;
         let stages = Stages::new(build, &platform, &globals)?;
-        let index = stages.target()?;
+        let index = stages.target().map_err(|error| vec![error])?;
         let roots = match extent {
             Extent::Target => vec![index],
             Extent::AllStages => (0..stages.len()).collect(),
         };
-        let reach = stages.reach(roots, bases)?;
+        let reach = stages.reach(roots, bases).map_err(|error| vec![error])?;
         Ok(Self {
             build,
             platform,
@@ -245,22 +253,29 @@ impl<'a> Target<'a> {
         })
     }
 
+    /// Lowers the stages that are reached; nothing comes of it where there are `errors`.
     fn lower(
         &self,
         vertices: &mut Vertices,
         warnings: &mut Warnings,
-    ) -> Result<(TargetImage, Vec<BuildArg>), LowerError> {
+        errors: &mut Vec<LowerError>,
+    ) -> Option<(TargetImage, Vec<BuildArg>)> {
         let mut done: Vec<Option<StageState<'a>>> = vec![None; self.stages.len()];
         for (&index, triggers) in &self.reach.stages {
-            let mut lowering =
-                StageLowering::new(self, index, triggers, &done, vertices, warnings)?;
-            for trigger in triggers {
-                lowering.trigger(trigger)?;
+            // What stands on a stage without a beginning cannot be judged.
+            if let Origin::Stage(earlier) = self.stages.get(index).origin
+                && done[earlier].is_none()
+            {
+                continue;
             }
-            for instruction in self.stages.get(index).instructions() {
-                lowering.instruction(instruction)?;
+            let lowering = StageLowering::new(self, index, triggers, &done, vertices, warnings);
+            match lowering {
+                Ok(lowering) => done[index] = Some(self.lower_stage(lowering, triggers, errors)),
+                Err(error) => errors.push(error),
             }
-            done[index] = Some(lowering.finish());
+        }
+        if !errors.is_empty() {
+            return None;
         }
         let stages = self.reach.stages.keys().map(|&index| {
             let scope = done[index].as_ref().map(|state| &state.scope);
@@ -272,7 +287,26 @@ impl<'a> Target<'a> {
         let state = done
             .swap_remove(self.index)
             .unwrap_or_else(|| StageState::empty(&self.platform));
-        Ok((self.image(state, history), args))
+        Some((self.image(state, history), args))
+    }
+
+    /// Lowers one instruction after another, those behind an error, too.
+    fn lower_stage(
+        &self,
+        mut stage: StageLowering<'_, 'a>,
+        triggers: &[Trigger<'a>],
+        errors: &mut Vec<LowerError>,
+    ) -> StageState<'a> {
+        let before = errors.len();
+        for trigger in triggers {
+            errors.extend(stage.trigger(trigger).err());
+        }
+        for instruction in self.stages.get(stage.index).instructions() {
+            let error = stage.instruction(instruction).err();
+            // The stage may have no files only because an earlier instruction is wrong.
+            errors.extend(error.filter(|error| before == errors.len() || !error.is_of_no_files()));
+        }
+        stage.finish()
     }
 
     fn image(&self, state: StageState<'a>, history: Vec<HistoryLine>) -> TargetImage {

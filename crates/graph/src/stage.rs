@@ -112,7 +112,7 @@ impl<'a> Stages<'a> {
         build: &'a Build<'a>,
         target_platform: &Platform,
         globals: &Variables,
-    ) -> Result<Self, LowerError> {
+    ) -> Result<Self, Vec<LowerError>> {
         let mut stages = Self {
             build,
             target_platform: target_platform.clone(),
@@ -120,15 +120,29 @@ impl<'a> Stages<'a> {
             by_name: BTreeMap::new(),
             names_are_shown: false,
         };
+        let mut errors = Vec::new();
         for ast in &build.dockerfile.stages {
-            let stage = stages.stage(ast, globals)?;
+            let stage = stages.stage(ast, globals).unwrap_or_else(|error| {
+                errors.push(error);
+                // In the place of one that is wrong, so that the others keep their indexes.
+                Stage {
+                    ast,
+                    origin: Origin::Content(Content::Empty),
+                    platform: target_platform.clone(),
+                    wish: None,
+                }
+            });
             if let Some(name) = ast.name() {
                 stages.by_name.insert(name, stages.stages.len());
             }
             stages.stages.push(stage);
         }
-        stages.check_uses()?;
-        Ok(stages)
+        stages.check_uses(&mut errors);
+        if errors.is_empty() {
+            Ok(stages)
+        } else {
+            Err(errors)
+        }
     }
 
     fn stage(&self, ast: &'a ast::Stage, globals: &Variables) -> Result<Stage<'a>, LowerError> {
@@ -171,14 +185,18 @@ impl<'a> Stages<'a> {
     }
 
     /// Looks at what all stages use, reached or not.
-    fn check_uses(&mut self) -> Result<(), LowerError> {
+    fn check_uses(&mut self, errors: &mut Vec<LowerError>) {
         let mut uses_content = false;
         let mut all_uses = Vec::new();
         for stage in &self.stages {
             let mut uses = Uses::new();
             for instruction in stage.instructions() {
                 uses_content |= has_unnamed_cache(instruction);
-                for (used, place) in self.uses(instruction, None)? {
+                let used = self.uses(instruction, None);
+                for (used, place) in used.unwrap_or_else(|error| {
+                    errors.push(error);
+                    Vec::new()
+                }) {
                     match used {
                         Use::Stage(index) => drop(uses.entry(index).or_insert(place)),
                         Use::Content(_) => uses_content = true,
@@ -188,7 +206,7 @@ impl<'a> Stages<'a> {
             all_uses.push(uses);
         }
         self.names_are_shown = self.stages.len() > 1 || uses_content;
-        self.check_cycles(&all_uses)
+        errors.extend(self.check_cycles(&all_uses).err());
     }
 
     fn check_cycles(&self, uses: &[Uses]) -> Result<(), LowerError> {
@@ -303,9 +321,13 @@ impl<'a> Stages<'a> {
         if let Kind::Run(run) = &instruction.kind {
             for mount in &run.flags.mounts {
                 let from = mount.fields.iter().filter(|field| field.key == "from");
-                let names = from.filter_map(|field| field.value.as_deref());
-                for name in names.filter(|name| !name.is_empty()) {
-                    uses.push((self.mounted_from(name), place(mount.text.span)));
+                for field in from {
+                    match field.value.as_deref() {
+                        None | Some("") => {}
+                        Some(name) => {
+                            uses.push((self.mounted_from(name), place(mount.place(field))));
+                        }
+                    }
                 }
             }
         }

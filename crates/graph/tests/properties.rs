@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dockerfile::Source;
 use graph::op::NetworkMode;
 use graph::{
-    BaseRequest, Bases, Definition, Graph, LowerError, Lowering, ResolvedBase, TargetPlatforms,
+    BaseRequest, Bases, Definition, Graph, LowerErrors, Lowering, ResolvedBase, TargetPlatforms,
 };
 use oci::{
     BaseImage, BaseLayer, Descriptor, DiffId, Digest, ImageConfig, MediaType, Platform, Raw,
@@ -100,7 +100,7 @@ fn resolve(request: &BaseRequest) -> ResolvedBase {
 }
 
 /// Lowers `text`; `None` if it does not parse.
-fn lower(text: &str, definition: &Definition) -> Option<Result<Graph, LowerError>> {
+fn lower(text: &str, definition: &Definition) -> Option<Result<Graph, LowerErrors>> {
     let source = Source::new("Dockerfile", text);
     let dockerfile = dockerfile::parse(&source).ok()?;
     let mut bases = Bases::new();

@@ -109,10 +109,7 @@ impl<'s> Attempt<'s> {
             true => command.args([Path::new("-f"), &dockerfile]),
             false => command,
         };
-        Ok(command
-            .args(args)
-            .args(words)
-            .args([&context]))
+        Ok(command.args(args).args(words).args([&context]))
     }
 
     fn empty_context(&self) -> anyhow::Result<std::path::PathBuf> {

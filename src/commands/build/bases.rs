@@ -7,7 +7,7 @@ use dockerfile::lint::{Warning, suggestion};
 use dockerfile::{Source, Span};
 use futures_util::future::try_join_all;
 use graph::{
-    BaseRequest, Bases, Definition, Graph, LowerError, Lowering, NamedContext, ResolvedBase,
+    BaseRequest, Bases, Definition, Graph, LowerErrors, Lowering, NamedContext, ResolvedBase,
     TargetPlatforms,
 };
 use oci::{ImageSource, Reference};
@@ -26,7 +26,7 @@ pub(super) struct LowerFailure {
 
 /// A round of lowering: of the target, or of all stages.
 pub(super) type Round =
-    fn(&Definition, &Dockerfile, &Source, &Bases) -> Result<Lowering, LowerError>;
+    fn(&Definition, &Dockerfile, &Source, &Bases) -> Result<Lowering, LowerErrors>;
 
 /// What it takes to find out what a Dockerfile means.
 pub(super) struct Evaluation<'a> {
@@ -84,10 +84,10 @@ pub(super) async fn lower(
                     warnings: Vec::new(),
                 })?);
             }
-            Err(error) => {
+            Err(LowerErrors { errors, warnings }) => {
                 return Err(LowerFailure {
-                    failure: lower_failure(source, &error),
-                    warnings: error.warnings,
+                    failure: Failure::all(errors.iter().map(|error| lower_failure(source, error))),
+                    warnings,
                 });
             }
         }
@@ -215,14 +215,13 @@ fn names(stage: &Stage) -> Vec<Site<'_>> {
         if let Kind::Run(run) = &instruction.kind {
             for mount in &run.flags.mounts {
                 let from = mount.fields.iter().filter(|field| field.key == "from");
-                sites.extend(
-                    from.filter_map(|field| field.value.as_deref())
-                        .map(|name| Site {
-                            name,
-                            mark: mount.text.span,
-                            instruction: instruction.span,
-                        }),
-                );
+                sites.extend(from.filter_map(|field| {
+                    Some(Site {
+                        name: field.value.as_deref()?,
+                        mark: mount.place(field),
+                        instruction: instruction.span,
+                    })
+                }));
             }
         }
     }

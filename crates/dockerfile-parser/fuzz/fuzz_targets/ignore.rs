@@ -12,6 +12,10 @@ fuzz_target!(|input: (&str, &str)| {
         return;
     };
     let path = path.trim_matches('/');
+    // Deeper paths show nothing new, and the questions below take the cube of it.
+    if path.matches('/').count() > 32 {
+        return;
+    }
     let mut verdict = patterns.root();
     let mut folder = "";
     for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {

@@ -46,6 +46,11 @@ pub(super) struct Value {
 /// Substitutions may nest this deep; the limit keeps the stack of the reader bounded.
 const MAX_DEPTH: usize = 100;
 
+/// The most work for one text: bytes that substitutions give, used or not, and comparisons of
+/// patterns with values. A short text can ask for far more, as substitutions may stand within each
+/// other; this is what takes a good part of a second.
+const MAX_WORK: usize = 1 << 26;
+
 /// The variables of an expansion, by name.
 pub(super) type Lookup<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
 
@@ -62,6 +67,7 @@ pub(super) fn expand<'a>(
         mode,
         lookup,
         depth: 0,
+        work: 0,
         read: Expansion {
             value: (),
             used: Default::default(),
@@ -79,6 +85,7 @@ struct Reader<'t, 'a, 'l> {
     mode: Mode,
     lookup: &'l Lookup<'a>,
     depth: usize,
+    work: usize,
     read: Expansion<()>,
 }
 
@@ -190,8 +197,23 @@ impl Reader<'_, '_, '_> {
         Err(ExpandErrorKind::DoubleQuote)
     }
 
+    /// Refuses to go on where a text takes too much work.
+    fn spend(&mut self, work: usize) -> Result<(), ExpandErrorKind> {
+        self.work = self.work.saturating_add(work);
+        if self.work > MAX_WORK {
+            return Err(ExpandErrorKind::TooLong);
+        }
+        Ok(())
+    }
+
     /// The value of what follows a `$`.
     fn dollar(&mut self) -> Result<String, ExpandErrorKind> {
+        let value = self.substitution()?;
+        self.spend(value.len())?;
+        Ok(value)
+    }
+
+    fn substitution(&mut self) -> Result<String, ExpandErrorKind> {
         if !self.next_if('{') {
             let name = self.name();
             if name.is_empty() {
@@ -280,7 +302,7 @@ impl Reader<'_, '_, '_> {
         self.mode = before;
         match operand {
             Ok(value) => Ok(value.text),
-            Err(ExpandErrorKind::TooDeep) => Err(ExpandErrorKind::TooDeep),
+            Err(limit @ (ExpandErrorKind::TooDeep | ExpandErrorKind::TooLong)) => Err(limit),
             Err(_) if self.is_at_end() => Err(unfinished),
             Err(other) => Err(other),
         }
@@ -339,7 +361,7 @@ impl Reader<'_, '_, '_> {
                 };
                 let pattern = Pattern::parse(pattern)?;
                 let value = value.unwrap_or_default();
-                pattern.check_cost(&value)?;
+                self.spend(pattern.cost(&value))?;
                 Ok(match modifier {
                     '#' => pattern.without_prefix(&value, extent).to_owned(),
                     _ => pattern.without_suffix(&value, extent).to_owned(),
@@ -363,7 +385,7 @@ impl Reader<'_, '_, '_> {
         }
         let pattern = Pattern::parse(&pattern)?;
         let value = value.unwrap_or_default();
-        pattern.check_cost(&value)?;
+        self.spend(pattern.cost(&value))?;
         pattern.replaced(&value, &replacement, all)
     }
 }
@@ -413,7 +435,11 @@ impl Collector {
     /// A character as it stands in the text: white space splits.
     fn plain(&mut self, c: char) {
         self.text.push(c);
-        self.split_at(c);
+        if c.is_whitespace() {
+            self.end_word();
+        } else {
+            self.word.push(c);
+        }
     }
 
     /// A character that does not split, whatever it is.
@@ -425,17 +451,20 @@ impl Collector {
     /// The value of a substitution: white space in it splits, quotes mean nothing.
     fn substituted(&mut self, value: &str) {
         self.text.push_str(value);
-        value.chars().for_each(|c| self.split_at(c));
+        for (at, piece) in value.split(char::is_whitespace).enumerate() {
+            if at > 0 {
+                self.end_word();
+            }
+            self.word.push_str(piece);
+        }
     }
 
     fn quoted(&mut self) -> Quoted<'_> {
         Quoted { collector: self }
     }
 
-    fn split_at(&mut self, c: char) {
-        if !c.is_whitespace() {
-            self.word.push(c);
-        } else if !self.word.is_empty() {
+    fn end_word(&mut self) {
+        if !self.word.is_empty() {
             self.words.push(std::mem::take(&mut self.word));
         }
     }
@@ -448,9 +477,7 @@ impl Collector {
     }
 
     fn finish(mut self) -> Value {
-        if !self.word.is_empty() {
-            self.words.push(self.word);
-        }
+        self.end_word();
         Value {
             text: self.text,
             words: self.words,

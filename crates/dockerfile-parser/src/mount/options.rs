@@ -56,15 +56,17 @@ impl Options {
             "mode" => self.owner.mode = Some(number(key, value, 8)?),
             "uid" => self.owner.uid = Some(number(key, value, 10)?),
             "gid" => self.owner.gid = Some(number(key, value, 10)?),
-            _ => {
-                return Err(MountError::Key {
-                    key: field.key.clone(),
-                    field: field.text.clone(),
-                    nearest: suggestion(key, MOUNT_KEYS.iter().copied()),
-                });
-            }
+            _ => return Err(unknown(field)),
         }
         Ok(())
+    }
+
+    /// Refuses keys that no mount has.
+    pub(super) fn check_key(field: &MountField) -> Result<(), MountError> {
+        if field.value.is_none() || MOUNT_KEYS.contains(&field.key.as_str()) {
+            return Ok(());
+        }
+        Err(unknown(field))
     }
 
     /// Takes a field without `=`.
@@ -181,6 +183,14 @@ impl Options {
             return Err(MountError::SharingFor { mount_type });
         }
         Ok(())
+    }
+}
+
+fn unknown(field: &MountField) -> MountError {
+    MountError::Key {
+        key: field.key.clone(),
+        field: field.text.clone(),
+        nearest: suggestion(&field.key, MOUNT_KEYS.iter().copied()),
     }
 }
 

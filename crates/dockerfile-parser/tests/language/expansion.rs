@@ -1,7 +1,7 @@
 //! Variables, quotes and escapes.
 
 use dockerfile::directive::Escape;
-use dockerfile::expand::Expander;
+use dockerfile::expand::{ExpandErrorKind, Expander};
 
 fn expand(word: &str) -> Result<String, String> {
     let lookup = |name: &str| match name {
@@ -121,4 +121,15 @@ fn a_result_has_a_greatest_length() {
     assert!(expander.word(&"$a".repeat(18)).is_err());
     assert!(expander.word("${a//x/$a}").is_err());
     assert!(expander.word(&"${a:-".repeat(100_000)).is_err());
+}
+
+#[test]
+fn substitutions_that_are_not_used_are_work_too() {
+    let long = "x".repeat(1 << 20);
+    let lookup = |name: &str| (name == "a").then_some(long.as_str());
+    let expander = Expander::new(Escape::Backslash, &lookup);
+    let some = "${a+${b:+$a}}".repeat(4);
+    assert_eq!(expander.word(&some).expect("a word").value, "");
+    let error = expander.word(&some.repeat(50)).expect_err("too much");
+    assert_eq!(error.kind, ExpandErrorKind::TooLong);
 }

@@ -52,7 +52,7 @@ impl Definition {
 
 impl Target<'_> {
     /// Returns the time, or what it is to be read off.
-    pub(super) fn epoch(&self) -> Result<Epoch, LowerError> {
+    pub(super) fn epoch(&self) -> Result<Epoch, Vec<LowerError>> {
         let given = self.build.args.get(SOURCE_DATE_EPOCH);
         let value = match given
             .map(String::as_str)
@@ -92,16 +92,16 @@ impl Target<'_> {
             .iter()
             .flat_map(|arg| &arg.kind.declarations);
         let in_file = declarations.find(|declaration| declaration.name.text == SOURCE_DATE_EPOCH);
-        Err(match (given, in_file) {
+        Err(vec![match (given, in_file) {
             (None, Some(declaration)) => LowerError::at(declaration.span, declaration.span, kind),
             _ => LowerError::of_option(kind),
-        })
+        }])
     }
 
     /// Returns what a stage downloads, which must be all that it does.
-    fn epoch_of(&self, stage: &Stage) -> Result<EpochSource, LowerError> {
+    fn epoch_of(&self, stage: &Stage) -> Result<EpochSource, Vec<LowerError>> {
         let name = stage.name().unwrap_or_default().to_owned();
-        let refused = |span: Span, kind| Err(LowerError::at(span, span, kind));
+        let refused = |span: Span, kind| Err(vec![LowerError::at(span, span, kind)]);
         let image = &stage.from.kind.image;
         if image.text != "scratch" {
             return refused(image.span, LowerErrorKind::EpochBase { stage: name });
@@ -123,7 +123,8 @@ impl Target<'_> {
             self.build.dockerfile,
             self.build.source,
             &Bases::new(),
-        )?;
+        )
+        .map_err(|found| found.errors)?;
         let Lowering::Graph(graph) = lowered else {
             return refused(stage.from.span, LowerErrorKind::EpochBase { stage: name });
         };

@@ -10,8 +10,8 @@ use graph::op::{
     Provisions, RunOp, SecurityMode, Tree, Unpack,
 };
 use graph::{
-    Bases, Definition, EpochSource, Graph, LayerEffect, LowerError, Lowering, TargetImage, Vertex,
-    VertexId,
+    Bases, Definition, EpochSource, Graph, LayerEffect, LowerError, LowerErrors, Lowering,
+    TargetImage, Vertex, VertexId,
 };
 
 use crate::images::{Registry, resolve};
@@ -62,8 +62,11 @@ pub(crate) fn case(text: &[u8], definition: &Definition, registry: &Registry) ->
                     assert!(bases.insert(request, base).is_none(), "asked for twice");
                 }
             }
-            Err(error) => {
-                failure(&mut out, &source, &error);
+            Err(LowerErrors { errors, warnings }) => {
+                for error in &errors {
+                    failure(&mut out, &source, error);
+                }
+                self::warnings(&mut out, &source, &warnings);
                 return out;
             }
         }
@@ -79,7 +82,6 @@ fn failure(out: &mut String, source: &Source, error: &LowerError) {
     if let Some(help) = error.help() {
         writeln!(out, "  help: {help}").unwrap();
     }
-    warnings(out, source, &error.warnings);
 }
 
 fn warnings(out: &mut String, source: &Source, warnings: &[dockerfile::lint::Warning]) {

@@ -2,6 +2,7 @@
 
 use dockerfile::ast::Dockerfile;
 use dockerfile::lint::Warning;
+use dockerfile::mount;
 use graph::Graph;
 
 use super::super::bases::{self, Clock, Evaluation, LowerFailure};
@@ -50,8 +51,16 @@ fn check(
             let violation = checks.verdict(&warnings).err();
             Ok((warnings, violation))
         }
-        Err(LowerFailure { failure, warnings }) => {
+        Err(LowerFailure {
+            mut failure,
+            warnings,
+        }) => {
             let warnings = checks.findings_besides(parsed, warnings);
+            if options.definition.target.is_none() {
+                // Where a base image is not found, nobody has looked at the steps.
+                let faults = mount::faults(&parsed.stages);
+                failure.add(Failure::dockerfile(&contexts.dockerfile, &faults));
+            }
             Ok((warnings, Some(failure)))
         }
     }
