@@ -53,6 +53,8 @@ mod repeat;
 mod rungs;
 #[path = "e2e/schemas.rs"]
 mod schemas;
+#[path = "e2e/secrecy.rs"]
+mod secrecy;
 #[path = "e2e/threats.rs"]
 mod threats;
 #[path = "e2e/workflows.rs"]
@@ -94,6 +96,7 @@ fn run() -> anyhow::Result<ExitCode> {
         repeat::TESTS,
         rungs::TESTS,
         schemas::TESTS,
+        secrecy::TESTS,
         threats::TESTS,
         workflows::TESTS,
     ];

@@ -164,7 +164,7 @@ pub enum RequestErrorKind {
         after: Duration,
     },
     /// The server answered that it will not.
-    #[error("{status}{answer}")]
+    #[error("{status}{answer}{}", wish(*retry_after))]
     Status {
         /// The HTTP status.
         status: StatusCode,
@@ -263,6 +263,14 @@ impl fmt::Display for Cause {
             innermost = source;
         }
         fmt::Display::fmt(innermost, f)
+    }
+}
+
+/// Returns what a server says about asking again, to be put behind what else it says.
+fn wish(retry_after: Option<Duration>) -> String {
+    match retry_after {
+        Some(after) => format!(" (it asks to be left alone for {} s)", after.as_secs()),
+        None => String::new(),
     }
 }
 

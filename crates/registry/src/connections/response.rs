@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
 use crate::request::{Answer, Request, RequestError, RequestErrorKind};
@@ -113,12 +113,23 @@ impl Response {
         Ok(body)
     }
 
+    /// Returns how long the server wants to be left alone: seconds, or until a time of its own clock.
+    fn retry_after(&self) -> Option<Duration> {
+        let text = self.header(RETRY_AFTER.as_str())?.trim();
+        if let Ok(seconds) = text.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let seconds_of = |text: &str| {
+            let time = jiff::fmt::rfc2822::parse(text).ok()?;
+            Some(time.timestamp().as_second())
+        };
+        let wait_s = seconds_of(text)? - seconds_of(self.header(DATE.as_str())?)?;
+        Some(Duration::from_secs(wait_s.try_into().unwrap_or(0)))
+    }
+
     /// Makes an error of an answer whose status is none of those hoped for.
     pub(crate) async fn into_error(self) -> RequestError {
-        let retry_after = self
-            .header(RETRY_AFTER.as_str())
-            .and_then(|text| text.trim().parse().ok())
-            .map(Duration::from_secs);
+        let retry_after = self.retry_after();
         let status = self.status();
         let request = self.request.clone();
         let url = self.url.clone();

@@ -92,7 +92,25 @@ async fn retry_after_is_obeyed_within_reason() {
         error.to_string().contains("429 Too Many Requests"),
         "{error}"
     );
+    assert!(error.to_string().contains("for 3600 s"), "{error}");
     assert!(error.help().unwrap().contains("mirror"));
+}
+
+#[tokio::test]
+async fn retry_after_may_be_a_time_of_the_servers_clock() {
+    let server = Server::start(|_, _| {
+        let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"pull rate limit"}]}"#;
+        Reply::new(429)
+            .header("Date", "Sun, 06 Nov 1994 08:49:37 GMT")
+            .header("Retry-After", "Sun, 06 Nov 1994 09:49:37 GMT")
+            .body(body)
+    })
+    .await;
+    let error = fetch_with(&client(), &server.source("x:1")).await;
+    let text = error.unwrap_err().to_string();
+    let expected = "TOOMANYREQUESTS: pull rate limit (it asks to be left alone for 3600 s)";
+    assert!(text.contains(expected), "{text}");
+    assert_eq!(server.asked().len(), 1);
 }
 
 #[tokio::test]
