@@ -1,6 +1,7 @@
 //! What rbuild takes from its environment. No other module reads it.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use solver::remote::GitEnvironment;
@@ -20,6 +21,16 @@ pub(crate) struct Environment {
     pub(crate) default_platform: Option<String>,
     /// `BUILDKIT_PROGRESS`
     pub(crate) progress: Option<String>,
+    /// `BUILDKIT_COLORS`
+    pub(crate) colors: Option<String>,
+    /// `BUILDKIT_TTY_LOG_LINES`
+    pub(crate) tty_log_lines: Option<String>,
+    /// `TTY_DISPLAY_RATE`, in milliseconds
+    pub(crate) tty_display_rate: Option<String>,
+    /// `BUILDX_BUILDER`
+    pub(crate) builder: Option<String>,
+    /// What standard error is.
+    pub(crate) stderr: Stderr,
     /// `DOCKER_CONFIG`
     pub(crate) docker_config: Option<PathBuf>,
     /// `REGISTRY_AUTH_FILE`
@@ -42,10 +53,31 @@ pub(crate) struct Environment {
     xdg_runtime_dir: Option<PathBuf>,
 }
 
+/// What standard error is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stderr {
+    /// A terminal on which the cursor can be moved.
+    Terminal,
+    /// A terminal that can only go on, by `TERM`.
+    DumbTerminal,
+    /// A file or a pipe.
+    #[default]
+    Other,
+}
+
 impl Environment {
     /// Reads the variables of this process.
     pub(crate) fn read() -> Self {
-        Self::from(|name| std::env::var_os(name))
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+        let stderr = match (io::stderr().is_terminal(), dumb) {
+            (false, _) => Stderr::Other,
+            (true, true) => Stderr::DumbTerminal,
+            (true, false) => Stderr::Terminal,
+        };
+        Self {
+            stderr,
+            ..Self::from(|name| std::env::var_os(name))
+        }
     }
 
     /// Reads the variables that `variable` knows.
@@ -61,6 +93,11 @@ impl Environment {
             log: text("RBUILD_LOG"),
             default_platform: text("DOCKER_DEFAULT_PLATFORM"),
             progress: text("BUILDKIT_PROGRESS"),
+            colors: text("BUILDKIT_COLORS"),
+            tty_log_lines: text("BUILDKIT_TTY_LOG_LINES"),
+            tty_display_rate: text("TTY_DISPLAY_RATE"),
+            builder: text("BUILDX_BUILDER"),
+            stderr: Stderr::default(),
             docker_config: path("DOCKER_CONFIG"),
             registry_auth_file: path("REGISTRY_AUTH_FILE"),
             registries_conf: path("CONTAINERS_REGISTRIES_CONF"),

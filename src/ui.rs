@@ -2,9 +2,9 @@
 //!
 //! Data goes to standard output, everything else to standard error.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
-use crate::environment::Environment;
+use crate::environment::{Environment, Stderr};
 use report::{Failure, Paint};
 
 pub(crate) mod printable;
@@ -32,8 +32,8 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Whether what is said may be coloured.
 pub(crate) fn paint(environment: &Environment) -> Paint {
-    match io::stderr().is_terminal() && !environment.no_color {
-        true => Paint::Colour,
-        false => Paint::Plain,
+    match (environment.stderr, environment.no_color) {
+        (Stderr::Terminal, false) => Paint::Colour,
+        (Stderr::Terminal, true) | (Stderr::DumbTerminal | Stderr::Other, _) => Paint::Plain,
     }
 }

@@ -50,8 +50,6 @@ pub(crate) enum ValueError {
          ,ignorestatus=true|false; found `{text}`"
     )]
     Call { text: String },
-    #[error("attestations are not supported yet; only `false` is")]
-    Attestation,
 }
 
 /// Reads what Docker's boolean flags accept.
@@ -128,14 +126,6 @@ pub(crate) fn entitlement(text: &str) -> Result<Entitlement, ValueError> {
     text.parse().map_err(|_| ValueError::Entitlement {
         text: text.to_owned(),
     })
-}
-
-/// Reads the value of `--provenance` and `--sbom`, of which only "none" can be had yet.
-pub(crate) fn attestation(text: &str) -> Result<(), ValueError> {
-    match boolean(text) {
-        Ok(false) => Ok(()),
-        Ok(true) | Err(_) => Err(ValueError::Attestation),
-    }
 }
 
 /// The value of one `--build-context`.

@@ -14,12 +14,13 @@ mod events;
 mod options;
 mod outcome;
 mod proxies;
+mod reference;
 mod remote;
 mod secrets;
+mod shown;
 mod steps;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ use store::Store;
 use crate::args::GlobalArgs;
 use crate::environment::Environment;
 use crate::ui;
-use crate::ui::progress::{Progress, Summary};
+use crate::ui::progress::{Progress, Summary, VertexWarning};
 use crate::ui::report::{self, Detail, Excerpt, Failure, Paint};
 use crate::{interrupt, setup};
 
@@ -71,7 +72,8 @@ pub(crate) fn run(
     // Everything above needs no namespace; everything below may start threads.
     let entered = setup::enter(global)?;
     let store = setup::open_layers(&root)?;
-    let progress = progress(options.shown, &heading(&entered))?;
+    let shown = shown::beside_log(options.shown, global, environment);
+    let progress = shown::progress(shown, &heading(&entered), environment)?;
     let readable = match found {
         Found::Here(readable) => readable,
         Found::Elsewhere(elsewhere) => {
@@ -93,9 +95,10 @@ pub(crate) fn run(
         client,
         progress: &progress,
         warnings: Vec::new(),
-        note: None,
+        notes: options.unknown_stages(parsed),
     };
     let result = interrupt::run(build.run(contexts));
+    build.tell_programs();
     ui::say(&build.last_words(&progress.end(), global, paint));
     outcome::write(&options, result?.as_ref())?;
     Ok(ExitCode::SUCCESS)
@@ -119,14 +122,6 @@ fn heading(entered: &Entered) -> String {
     heading
 }
 
-fn progress(shown: Shown, heading: &str) -> Result<Progress, Failure> {
-    let progress = match shown {
-        Shown::Plain => Progress::plain(heading, io::stderr()),
-        Shown::Quiet | Shown::Nothing => Progress::quiet(),
-    };
-    progress.map_err(|error| Failure::of_system("starting threads", error))
-}
-
 /// Brings a main context here that is elsewhere.
 fn fetch(
     elsewhere: Elsewhere,
@@ -148,10 +143,13 @@ fn fetch(
 
 /// Shows what has been read before the display could start.
 fn tell_of(source: &Source, progress: &Progress) {
-    let name = source.name();
-    let read = progress.start(format!("[internal] load build definition from {name}"));
+    let read = progress.start(load_name(source));
     read.carried("transferring dockerfile:", source.text().len() as u64);
     read.done();
+}
+
+fn load_name(source: &Source) -> String {
+    format!("[internal] load build definition from {}", source.name())
 }
 
 /// What a build is made from: files, and a Dockerfile that can be read.
@@ -195,7 +193,7 @@ struct Build<'a> {
     /// What is unwise in the Dockerfile, as far as it is known.
     warnings: Vec<Warning>,
     /// What the user may not expect.
-    note: Option<String>,
+    notes: Vec<String>,
 }
 
 impl Build<'_> {
@@ -226,7 +224,7 @@ impl Build<'_> {
         self.warnings = self
             .checks
             .findings(self.parsed, &graph, contexts.ignored())?;
-        self.note = self.unasked_platform(&graph);
+        self.notes.extend(self.unasked_platform(&graph));
         Ok(graph)
     }
 
@@ -277,6 +275,7 @@ impl Build<'_> {
             device_directories: self.options.device_directories.clone(),
             jobs: self.options.jobs,
             caching: self.options.caching,
+            renewed_stages: self.options.renewed_stages.clone(),
             emulators: BTreeMap::new(),
             now: now.to_string(),
             packing: request.packing().map(|options| Packing {
@@ -329,21 +328,46 @@ impl Build<'_> {
         step.end(delivered.map_err(|error| Failure::new(&error, error.help()).of_build()))
     }
 
+    /// Reports what is unwise to those who read reports.
+    fn tell_programs(&self) {
+        if self.options.shown != Shown::RawJson {
+            return;
+        }
+        for warning in &self.warnings {
+            let rule = warning.rule;
+            self.progress.warning(VertexWarning::new(
+                &load_name(self.source),
+                &format!("{}: {}", rule.name(), warning.detail),
+                rule.description(),
+                rule.url(),
+                self.source.line_range(warning.span),
+            ));
+        }
+    }
+
     /// What stands below the progress.
     fn last_words(&self, summary: &Summary, global: &GlobalArgs, paint: Paint) -> String {
         let mut text = String::new();
-        if self.options.shown == Shown::Plain {
+        if matches!(self.options.shown, Shown::Plain | Shown::Tty) {
             let detail = match global.debug {
                 true => Detail::Full,
                 false => Detail::Brief,
             };
             text += &report::warnings(self.source, &self.warnings, detail, paint);
-            text += &report::note(self.note.as_deref(), paint);
+            for note in &self.notes {
+                text += &report::note(note, paint);
+            }
         }
         if self.options.timings {
             text += &report::timings(&summary.times);
         }
-        text + &report::logs(&summary.failed)
+        match self.options.shown {
+            // It is among the reports.
+            Shown::RawJson => text,
+            Shown::Plain | Shown::Tty | Shown::Quiet | Shown::Nothing => {
+                text + &report::logs(&summary.failed)
+            }
+        }
     }
 }
 

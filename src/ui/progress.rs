@@ -5,12 +5,16 @@
 //! terminal scrolls.
 //!
 //! ```text
-//! solver events ─┐
-//! internal steps ┼─► channel ─► writer thread: Plain (state and text) ─► standard error
-//! export events ─┘                    └─► Summary: logs of failed steps, times of all
+//! solver events ─┐                            ┌─► Plain | Tty | RawJson ─► standard error
+//! internal steps ┼─► channel ─► writer thread: Record
+//! export events ─┘                            └─► Summary: logs of failed steps, times of all
 //! ```
 
+mod palette;
 mod plain;
+mod rawjson;
+mod record;
+mod tty;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +23,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use oci::Digest;
 use plain::Plain;
+use rawjson::RawJson;
+use record::{News, Record};
+use tty::Tty;
+
+pub(crate) use palette::Palette;
+pub(crate) use rawjson::VertexWarning;
+pub(crate) use tty::{Look, Size};
 
 /// How many messages may wait for the writer before those who work have to wait for it.
 const QUEUE: usize = 4096;
@@ -64,10 +76,33 @@ pub(crate) struct Carried {
     pub(crate) complete: bool,
 }
 
+/// What a step is called, and what it is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Title {
+    /// As people read it.
+    pub(crate) name: String,
+    /// Identifies the work, for programs; that of rbuild's own steps is made from the name.
+    pub(crate) digest: String,
+    /// The digests of the steps whose results it reads.
+    pub(crate) inputs: Vec<String>,
+}
+
+impl Title {
+    /// Returns the title of a step of rbuild itself.
+    pub(crate) fn of(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            digest: Digest::of(name.as_bytes()).to_string(),
+            inputs: Vec::new(),
+            name,
+        }
+    }
+}
+
 /// What a step reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Report {
-    Started { name: String },
+    Started { title: Title },
     Output { stream: Stream, bytes: Vec<u8> },
     Transfer { what: String, carried: Carried },
     Note(String),
@@ -80,7 +115,28 @@ enum Message {
         at: Duration,
         report: Report,
     },
+    Warning(VertexWarning),
     End,
+}
+
+/// How progress is shown.
+#[derive(Debug)]
+pub(crate) enum Style {
+    /// Plain lines.
+    Plain,
+    /// A display that is drawn anew as things happen, on the terminal that standard error is.
+    Tty(Look),
+    /// JSON, a line for each report.
+    RawJson,
+    /// Not at all; but what failed is remembered.
+    Nothing,
+}
+
+enum Display {
+    Plain(Plain),
+    Tty(Box<Tty>),
+    RawJson(RawJson),
+    Nothing,
 }
 
 /// A step that failed, with what it had printed.
@@ -123,33 +179,38 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 struct Shared {
     started: Instant,
-    next_step: AtomicU64,
+    next_step: Arc<AtomicU64>,
     sender: SyncSender<Message>,
     writer: Mutex<Option<JoinHandle<Summary>>>,
 }
 
 impl Progress {
-    /// Starts a writer that shows plain lines on `out`, below `heading`.
-    pub(crate) fn plain(heading: &str, out: impl Write + Send + 'static) -> std::io::Result<Self> {
+    /// Starts a writer that shows on `out`, below `heading`, what is done.
+    pub(crate) fn new(
+        style: Style,
+        heading: &str,
+        out: impl Write + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let started = Instant::now();
-        let plain = Plain::new(heading);
+        let next_step = Arc::new(AtomicU64::new(0));
+        let display = match style {
+            Style::Plain => Display::Plain(Plain::new(heading)),
+            Style::Tty(look) => Display::Tty(Box::new(Tty::new(look, Arc::clone(&next_step)))),
+            Style::RawJson => Display::RawJson(RawJson::new(jiff::Timestamp::now())),
+            Style::Nothing => Display::Nothing,
+        };
         let writer = std::thread::Builder::new()
             .name("progress".to_owned())
-            .spawn(move || write(plain, &receiver, out, started))?;
+            .spawn(move || write(display, &receiver, out, started))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 started,
-                next_step: AtomicU64::new(0),
+                next_step,
                 sender,
                 writer: Mutex::new(Some(writer)),
             }),
         })
-    }
-
-    /// Starts a writer that shows nothing, but remembers what failed.
-    pub(crate) fn quiet() -> std::io::Result<Self> {
-        Self::plain("", std::io::sink())
     }
 
     /// Returns the identity of a step that is yet to start.
@@ -160,7 +221,7 @@ impl Progress {
     /// Starts a step. If it is dropped before it is finished it counts as cancelled.
     pub(crate) fn start(&self, name: impl Into<String>) -> Step {
         let id = self.new_step();
-        self.started(id, name);
+        self.started(id, Title::of(name));
         Step {
             progress: self.clone(),
             id,
@@ -169,8 +230,13 @@ impl Progress {
     }
 
     /// Says that a step has started.
-    pub(crate) fn started(&self, step: StepId, name: impl Into<String>) {
-        self.send(step, Report::Started { name: name.into() });
+    pub(crate) fn started(&self, step: StepId, title: Title) {
+        self.send(step, Report::Started { title });
+    }
+
+    /// Tells programs of something unwise in the Dockerfile; people are told below the progress.
+    pub(crate) fn warning(&self, warning: VertexWarning) {
+        self.pass(Message::Warning(warning));
     }
 
     /// Passes on what the process of a step has written.
@@ -214,12 +280,11 @@ impl Progress {
 
     fn send(&self, step: StepId, report: Report) {
         let at = self.shared.started.elapsed();
-        if self
-            .shared
-            .sender
-            .send(Message::Step { step, at, report })
-            .is_err()
-        {
+        self.pass(Message::Step { step, at, report });
+    }
+
+    fn pass(&self, message: Message) {
+        if self.shared.sender.send(message).is_err() {
             tracing::debug!("a step reports after the end of progress");
         }
     }
@@ -275,46 +340,102 @@ impl Drop for Step {
     }
 }
 
+impl Display {
+    fn take(&mut self, step: StepId, at: Duration, news: News) {
+        match self {
+            Self::Plain(plain) => plain.take(step, at, news),
+            Self::Tty(tty) => tty.take(step, at, news),
+            // It takes reports as they are.
+            Self::RawJson(_) | Self::Nothing => {}
+        }
+    }
+
+    /// How long it may take until [`Display::show`] is called again without any news.
+    fn patience(&self) -> Option<Duration> {
+        match self {
+            Self::Plain(plain) => plain.holds_back().then_some(TICK),
+            Self::Tty(tty) => Some(tty.pause()),
+            Self::RawJson(_) | Self::Nothing => None,
+        }
+    }
+
+    /// Returns what is to be written now; nothing comes after the last.
+    fn show(&mut self, now: Duration, turn: Turn) -> String {
+        match self {
+            Self::Plain(plain) => plain.show(now, turn == Turn::Last),
+            Self::Tty(tty) => tty.show(now, turn),
+            Self::RawJson(json) => json.show(),
+            Self::Nothing => String::new(),
+        }
+    }
+}
+
+/// Whether there is more to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Next,
+    Last,
+}
+
 /// Shows what arrives until the end is announced.
 ///
 /// An output that cannot be written to (a closed pipe) must not stop the build: the rest is shown
 /// to nobody.
 fn write(
-    mut plain: Plain,
+    mut display: Display,
     messages: &Receiver<Message>,
     mut out: impl Write,
     started: Instant,
 ) -> Summary {
+    let mut record = Record::default();
     let mut broken = false;
     loop {
-        let mut ended = false;
-        let mut next = match plain.holds_back() {
-            true => messages.recv_timeout(TICK),
-            false => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        let mut turn = Turn::Next;
+        let mut next = match display.patience() {
+            Some(pause) => messages.recv_timeout(pause),
+            None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         loop {
             match next {
-                Ok(Message::Step { step, at, report }) => plain.take(step, at, report),
-                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => ended = true,
+                Ok(Message::Step { step, at, report }) => {
+                    if let Display::RawJson(json) = &mut display {
+                        json.take(step, at, &report);
+                    }
+                    for news in record.take(step, at, report) {
+                        display.take(step, at, news);
+                    }
+                }
+                Ok(Message::Warning(warning)) => {
+                    if let Display::RawJson(json) = &mut display {
+                        json.warning(warning);
+                    }
+                }
+                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => turn = Turn::Last,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             match messages.try_recv() {
-                Ok(message) if !ended => next = Ok(message),
+                Ok(message) if turn == Turn::Next => next = Ok(message),
                 Ok(_) | Err(_) => break,
             }
         }
-        if ended {
-            plain.cancel_rest(started.elapsed());
+        let now = started.elapsed();
+        if turn == Turn::Last {
+            for (step, news) in record.cancel_rest(now) {
+                if let (Display::RawJson(json), News::Ended(outcome)) = (&mut display, &news) {
+                    json.take(step, now, &Report::Finished(outcome.clone()));
+                }
+                display.take(step, now, news);
+            }
         }
-        let text = plain.show(started.elapsed(), ended);
+        let text = display.show(now, turn);
         if !text.is_empty() && !broken {
             broken = out
                 .write_all(text.as_bytes())
                 .and_then(|()| out.flush())
                 .is_err();
         }
-        if ended {
-            return plain.summary();
+        if turn == Turn::Last {
+            return record.summary();
         }
     }
 }

@@ -373,11 +373,8 @@ pub(crate) fn warnings(
 }
 
 /// What the user may not expect.
-pub(crate) fn note(text: Option<&str>, paint: Paint) -> String {
-    match text {
-        Some(text) => format!("\n{} {}\n", paint.help("note:"), printable(text)),
-        None => String::new(),
-    }
+pub(crate) fn note(text: &str, paint: Paint) -> String {
+    format!("\n{} {}\n", paint.help("note:"), printable(text))
 }
 
 /// The text of `--check` (`dockerfile.md` §17.2); what keeps the file from being built is told

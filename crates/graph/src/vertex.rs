@@ -49,8 +49,8 @@ pub struct Vertex {
     pub name: String,
     /// The instruction in the Dockerfile it comes from; of the first platform that needs it.
     pub span: Span,
-    /// Name of the stage, lower case; `None` where it has none.
-    pub stage: Option<String>,
+    /// Names of the stages that have it, lower case.
+    pub stages: BTreeSet<String>,
 }
 
 /// Everything that has to be done for the requested targets, and nothing else.

@@ -126,6 +126,7 @@ impl Execution {
     ) -> Result<Executed, SolveErrorKind> {
         let inputs = Inputs {
             vertex: vertex.id,
+            caching: self.caching_of(vertex),
             file_systems: inputs,
         };
         match &vertex.op {
@@ -137,6 +138,15 @@ impl Execution {
             Op::Run(op) => self.run(op, &inputs).await,
             Op::Copy(op) => self.copy(op, &inputs, self.packing(vertex.id)).await,
             Op::MakeDirectory(op) => self.make_directory(op, &inputs).await,
+        }
+    }
+
+    /// Whether an earlier result of `vertex` may serve.
+    fn caching_of(&self, vertex: &Vertex) -> Caching {
+        let renewed = &self.solver.renewed_stages;
+        match renewed.is_disjoint(&vertex.stages) {
+            true => self.solver.caching,
+            false => Caching::Renew,
         }
     }
 
@@ -345,6 +355,7 @@ impl Execution {
 /// The results that a vertex reads.
 pub(crate) struct Inputs {
     vertex: VertexId,
+    caching: Caching,
     file_systems: BTreeMap<VertexId, FileSystem>,
 }
 

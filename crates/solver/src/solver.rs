@@ -1,6 +1,6 @@
 //! What a solve is given, and what it gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub struct Solver {
     /// How every output wants new layers packed, where all want the same and none wants files: a layer
     /// that no other vertex reads is packed at once then, and never is on disk.
     pub packing: Option<Packing>,
+    /// Stages of which none may (`--no-cache-filter`); their names in lower case.
+    pub renewed_stages: BTreeSet<String>,
     /// The user's own emulators, by architecture.
     pub emulators: BTreeMap<Architecture, PathBuf>,
     /// The time that new layers are said to be made at; RFC 3339.

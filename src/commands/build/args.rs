@@ -9,6 +9,7 @@ use graph::op::{Entitlement, NetworkMode};
 use oci::{Platform, Reference};
 
 use super::call::{Call, CallArg};
+use super::reference::ReferenceArgs;
 use super::secrets::SecretArgs;
 use super::steps::StepArgs;
 use crate::args::values::{self, BuildContextArg, KeyValue};
@@ -103,13 +104,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
 
-    /// Attestations are not supported yet; `false` says that none are wanted
-    #[arg(long, value_name = "BOOL", value_parser = values::attestation)]
-    pub(crate) provenance: Option<()>,
-
-    /// Attestations are not supported yet; `false` says that none are wanted
-    #[arg(long, value_name = "BOOL", value_parser = values::attestation)]
-    pub(crate) sbom: Option<()>,
+    #[command(flatten)]
+    pub(crate) reference: ReferenceArgs,
 }
 
 /// The options that are on or off. As with Docker, `--push=false` is off.
@@ -161,10 +157,14 @@ pub(crate) struct Switches {
 /// The values of `--progress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ProgressMode {
-    /// What suits standard error; for now that is plain
+    /// `tty` on a terminal, else `plain`
     Auto,
+    /// A display that is drawn anew as things happen
+    Tty,
     /// Lines, one below the other
     Plain,
+    /// A line of JSON for each report
+    Rawjson,
     /// Nothing, but the image's id on standard output
     Quiet,
     /// Nothing

@@ -116,7 +116,7 @@ pub(super) fn run(
     environment: &Environment,
     paint: Paint,
 ) -> Result<ExitCode, Failure> {
-    let display = Display::of(options);
+    let display = Display::of(options, environment);
     let told =
         contexts(options, global, environment, &display).and_then(|contexts| match call.subject {
             Subject::Check => check::run(options, &contexts, environment, &display),
@@ -144,7 +144,7 @@ fn contexts(
     options: &Options,
     global: &GlobalArgs,
     environment: &Environment,
-    display: &Display,
+    display: &Display<'_>,
 ) -> Result<Contexts, Failure> {
     match Contexts::find(options)? {
         Found::Here(contexts) => Ok(contexts),
@@ -159,15 +159,17 @@ fn contexts(
 }
 
 /// The display of progress, which begins when there is some.
-struct Display {
+struct Display<'a> {
     shown: Shown,
+    environment: &'a Environment,
     begun: OnceCell<Progress>,
 }
 
-impl Display {
-    fn of(options: &Options) -> Self {
+impl<'a> Display<'a> {
+    fn of(options: &Options, environment: &'a Environment) -> Self {
         Self {
             shown: options.shown,
+            environment,
             begun: OnceCell::new(),
         }
     }
@@ -176,7 +178,7 @@ impl Display {
         if let Some(begun) = self.begun.get() {
             return Ok(begun);
         }
-        let progress = super::progress(self.shown, super::HEADING)?;
+        let progress = super::shown::progress(self.shown, super::HEADING, self.environment)?;
         Ok(self.begun.get_or_init(|| progress))
     }
 

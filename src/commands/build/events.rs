@@ -6,25 +6,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use exporter::Task;
-use graph::{Graph, VertexId};
+use graph::{Graph, Vertex, VertexId};
 use oci::{BaseLayer, Digest, MediaType};
 use solver::{Event, Outcome, Stream};
 
-use crate::ui::progress::{self, Carried, Progress, StepId};
+use crate::ui::progress::{self, Carried, Progress, StepId, Title};
 use crate::ui::units;
 
 /// Returns the receiver of what happens to the vertices of `graph`.
 pub(super) fn of_solver(progress: &Progress, graph: &Graph) -> Arc<solver::Events> {
-    let steps: BTreeMap<VertexId, (StepId, String)> = graph
+    let steps: BTreeMap<VertexId, (StepId, Title)> = graph
         .vertices
         .iter()
-        .map(|vertex| (vertex.id, (progress.new_step(), vertex.name.clone())))
+        .map(|vertex| (vertex.id, (progress.new_step(), title(vertex))))
         .collect();
     let progress = progress.clone();
     Arc::new(move |event: Event<'_>| match event {
         Event::Started { vertex } => {
-            if let Some((step, name)) = steps.get(&vertex) {
-                progress.started(*step, name.clone());
+            if let Some((step, title)) = steps.get(&vertex) {
+                progress.started(*step, title.clone());
             }
         }
         Event::Output {
@@ -56,6 +56,15 @@ pub(super) fn of_solver(progress: &Progress, graph: &Graph) -> Arc<solver::Event
             }
         }
     })
+}
+
+fn title(vertex: &Vertex) -> Title {
+    let inputs = vertex.op.inputs();
+    Title {
+        name: vertex.name.clone(),
+        digest: vertex.id.to_string(),
+        inputs: inputs.iter().map(ToString::to_string).collect(),
+    }
 }
 
 fn of_vertex(outcome: &Outcome<'_>) -> progress::Outcome {

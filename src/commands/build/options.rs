@@ -1,6 +1,6 @@
 //! What the flags and the environment ask for, checked and put in the words of the parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
@@ -15,10 +15,11 @@ use solver::{Caching, DeviceDirectories, Secret, SshAgent};
 
 use super::args::{BuildArgs, ProgressMode};
 use super::call::{Call, CallArg};
+use super::reference::ReferenceError;
 use super::secrets::{ContextsBySsh, SecretError};
 use super::{proxies, steps};
 use crate::args::values::{self, ContextValue, KeyValue};
-use crate::environment::Environment;
+use crate::environment::{Environment, Stderr};
 use crate::ui;
 use crate::ui::report::Failure;
 
@@ -39,6 +40,8 @@ pub(super) struct Options {
     pub(super) shown: Shown,
     /// Whether earlier results may serve.
     pub(super) caching: Caching,
+    /// Stages whose earlier results may not, in lower case.
+    pub(super) renewed_stages: BTreeSet<String>,
     /// Values that steps may ask for.
     pub(super) secrets: BTreeMap<String, Secret>,
     /// SSH agents that steps may ask for.
@@ -60,6 +63,10 @@ pub(super) struct Options {
 pub(super) enum Shown {
     /// Plain lines.
     Plain,
+    /// A display that is drawn anew.
+    Tty,
+    /// JSON for programs.
+    RawJson,
     /// The image's id, at the end.
     Quiet,
     /// Nothing.
@@ -71,6 +78,12 @@ pub(super) enum Shown {
 enum OptionError {
     #[error("progress={mode} and quiet cannot be used together")]
     QuietAndProgress { mode: String },
+    #[error("progress=tty needs a terminal, which standard error is not")]
+    NoTerminal,
+    #[error("--no-cache and --no-cache-filter cannot currently be used together")]
+    NoCacheTwice,
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
     #[error("--load is not supported yet: rbuild does not speak to container engines")]
     Load,
     #[error("DOCKER_DEFAULT_PLATFORM: {source}")]
@@ -94,7 +107,10 @@ impl OptionError {
                     .to_owned(),
             ),
             Self::Secret(error) => error.help(),
+            Self::Reference(error) => error.help(),
+            Self::NoTerminal => Some("--progress=auto shows what suits the output".to_owned()),
             Self::QuietAndProgress { .. }
+            | Self::NoCacheTwice
             | Self::DefaultPlatform { .. }
             | Self::ContextDirectory { .. }
             | Self::Time { .. } => None,
@@ -114,6 +130,12 @@ impl Options {
         }
         // What happens anyway: nothing follows from it yet.
         let _base_images_are_always_looked_up: bool = args.switches.pull;
+        if args.switches.no_cache && !args.reference.renewed_stages.is_empty() {
+            return Err(OptionError::NoCacheTwice);
+        }
+        for warning in args.reference.check(&args.outputs, environment)? {
+            ui::say(&format!("WARNING: {warning}\n"));
+        }
         let jobs = args
             .jobs
             .or_else(|| std::thread::available_parallelism().ok())
@@ -150,6 +172,7 @@ impl Options {
                 true => Caching::Renew,
                 false => Caching::Reuse,
             },
+            renewed_stages: args.reference.renewed_stages(),
             jobs,
             timings: args.switches.timings,
             iidfile: args.iidfile.clone(),
@@ -208,31 +231,53 @@ fn shown(
 ) -> Result<Shown, OptionError> {
     match (mode, quiet) {
         (None | Some(ProgressMode::Auto | ProgressMode::Quiet), true) => return Ok(Shown::Quiet),
-        (Some(mode @ (ProgressMode::Plain | ProgressMode::None)), true) => {
-            let mode = match mode {
-                ProgressMode::Plain => "plain",
-                ProgressMode::None | ProgressMode::Auto | ProgressMode::Quiet => "none",
-            };
+        (Some(mode), true) => {
             return Err(OptionError::QuietAndProgress {
-                mode: mode.to_owned(),
+                mode: mode_name(mode),
             });
         }
         (_, false) => {}
     }
-    let wished = environment.progress.as_deref().and_then(|text| {
-        let mode = ProgressMode::from_str(text, false).ok();
-        if mode.is_none() && text != "tty" {
-            ui::say(&format!(
-                "WARNING: BUILDKIT_PROGRESS={text} is not supported, using plain\n"
-            ));
-        }
-        mode
-    });
-    Ok(match mode.or(wished) {
-        None | Some(ProgressMode::Auto | ProgressMode::Plain) => Shown::Plain,
-        Some(ProgressMode::Quiet) => Shown::Quiet,
-        Some(ProgressMode::None) => Shown::Nothing,
-    })
+    let here = match environment.stderr {
+        Stderr::Terminal => Shown::Tty,
+        Stderr::DumbTerminal | Stderr::Other => Shown::Plain,
+    };
+    let Some(mode) = mode else {
+        return Ok(match wished(environment) {
+            // Who sets a variable for all builds does not insist on it for this one.
+            None | Some(ProgressMode::Auto | ProgressMode::Tty) => here,
+            Some(ProgressMode::Plain) => Shown::Plain,
+            Some(ProgressMode::Rawjson) => Shown::RawJson,
+            Some(ProgressMode::Quiet) => Shown::Quiet,
+            Some(ProgressMode::None) => Shown::Nothing,
+        });
+    };
+    match (mode, environment.stderr) {
+        (ProgressMode::Auto, _) => Ok(here),
+        (ProgressMode::Plain, _) => Ok(Shown::Plain),
+        (ProgressMode::Tty, Stderr::Terminal | Stderr::DumbTerminal) => Ok(Shown::Tty),
+        (ProgressMode::Tty, Stderr::Other) => Err(OptionError::NoTerminal),
+        (ProgressMode::Rawjson, _) => Ok(Shown::RawJson),
+        (ProgressMode::Quiet, _) => Ok(Shown::Quiet),
+        (ProgressMode::None, _) => Ok(Shown::Nothing),
+    }
+}
+
+fn mode_name(mode: ProgressMode) -> String {
+    let value = mode.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// What `BUILDKIT_PROGRESS` says.
+fn wished(environment: &Environment) -> Option<ProgressMode> {
+    let text = environment.progress.as_deref()?;
+    let mode = ProgressMode::from_str(text, false).ok();
+    if mode.is_none() {
+        ui::say(&format!(
+            "WARNING: BUILDKIT_PROGRESS={text} is no way to show progress, using auto\n"
+        ));
+    }
+    mode
 }
 
 /// The outputs that are asked for, and those that follow from it.

@@ -98,7 +98,9 @@ pub(super) fn write(options: &Options, delivered: Option<&Delivered>) -> Result<
     }
     match (options.shown, id) {
         (Shown::Quiet, Some(id)) => crate::ui::print(&format!("{id}\n")),
-        (Shown::Quiet | Shown::Plain | Shown::Nothing, _) => Ok(()),
+        (Shown::Quiet, None) | (Shown::Plain | Shown::Tty | Shown::RawJson | Shown::Nothing, _) => {
+            Ok(())
+        }
     }
 }
 

@@ -11,12 +11,13 @@
 //! waited for [`PATIENCE`] and the current one has had its turn for as long. A step that fails is
 //! shown at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{Carried, FailedStep, Outcome, Report, StepId, StepTime, Stream, Summary};
-use crate::ui::printable::{Lines, printable, without_os_numbers};
+use super::record::{News, carried_text, seconds_text};
+use super::{Carried, Outcome, StepId};
+use crate::ui::printable::{printable, without_os_numbers};
 use crate::ui::units;
 
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -28,9 +29,6 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// How often the state of a transfer is shown.
 const TRANSFER_EVERY: Duration = Duration::from_secs(2);
 
-/// How much of a step's output is kept for the case that it fails.
-const LOG_BYTES: usize = 4 << 20;
-
 /// The steps known so far, and what of them has been shown.
 #[derive(Debug)]
 pub(super) struct Plain {
@@ -38,7 +36,6 @@ pub(super) struct Plain {
     steps: BTreeMap<StepId, StepState>,
     shown_steps: u32,
     current: Option<Current>,
-    failed: Vec<StepId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,14 +49,11 @@ struct StepState {
     name: String,
     started: Duration,
     number: Option<u32>,
-    stdout: Lines,
-    stderr: Lines,
     transfers: BTreeMap<String, Transfer>,
     /// Lines that are not shown yet; the end of the step, too, is such a line.
     held: Vec<String>,
     /// Since when there is something to show.
     waiting_since: Option<Duration>,
-    log: Log,
     ended: Option<Ended>,
     shown_to_the_end: bool,
 }
@@ -67,7 +61,6 @@ struct StepState {
 #[derive(Debug)]
 struct Ended {
     at: Duration,
-    cached: bool,
     failed: bool,
 }
 
@@ -78,62 +71,18 @@ struct Transfer {
     complete: bool,
 }
 
-/// The latest lines of a step.
-#[derive(Debug, Default)]
-struct Log {
-    lines: VecDeque<String>,
-    bytes: usize,
-    forgotten_lines: u64,
-}
-
-impl Log {
-    fn push(&mut self, line: String) {
-        self.bytes += line.len();
-        self.lines.push_back(line);
-        while self.bytes > LOG_BYTES {
-            let Some(oldest) = self.lines.pop_front() else {
-                return;
-            };
-            self.bytes -= oldest.len();
-            self.forgotten_lines += 1;
-        }
-    }
-}
-
 impl StepState {
     fn new(name: &str, started: Duration) -> Self {
         Self {
             name: printable(name).into_owned(),
             started,
             number: None,
-            stdout: Lines::default(),
-            stderr: Lines::default(),
             transfers: BTreeMap::new(),
             held: Vec::new(),
             waiting_since: Some(started),
-            log: Log::default(),
             ended: None,
             shown_to_the_end: false,
         }
-    }
-
-    fn output(&mut self, at: Duration, stream: Stream, bytes: &[u8]) {
-        let mut whole = Vec::new();
-        match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
-        }
-        .feed(bytes, |line| whole.push(line));
-        for line in whole {
-            self.log_line(at, &line);
-        }
-    }
-
-    fn log_line(&mut self, at: Duration, line: &str) {
-        let seconds = at.saturating_sub(self.started).as_secs_f64();
-        let line = format!("{seconds:.3} {line}");
-        self.log.push(line.clone());
-        self.hold(at, line);
     }
 
     fn transfer(&mut self, at: Duration, what: String, carried: Carried) {
@@ -154,12 +103,6 @@ impl StepState {
     }
 
     fn end(&mut self, at: Duration, outcome: &Outcome) {
-        for rest in [self.stdout.finish(), self.stderr.finish()]
-            .into_iter()
-            .flatten()
-        {
-            self.log_line(at, &rest);
-        }
         let took = at.saturating_sub(self.started);
         let line = match outcome {
             Outcome::Done => format!("DONE {}", units::seconds(took)),
@@ -172,12 +115,8 @@ impl StepState {
         self.hold(at, line);
         self.ended = Some(Ended {
             at,
-            cached: *outcome == Outcome::Cached,
             failed: matches!(outcome, Outcome::Failed(_)),
         });
-        if !matches!(outcome, Outcome::Failed(_)) {
-            self.log = Log::default();
-        }
     }
 
     fn hold(&mut self, at: Duration, line: String) {
@@ -197,45 +136,32 @@ impl Plain {
             steps: BTreeMap::new(),
             shown_steps: 0,
             current: None,
-            failed: Vec::new(),
         }
     }
 
-    /// Notes what a step reports. Reports after its end, and of steps unheard of, say nothing.
-    pub(super) fn take(&mut self, step: StepId, at: Duration, report: Report) {
-        if let Report::Started { name } = &report {
-            self.steps
-                .entry(step)
-                .or_insert_with(|| StepState::new(name, at));
+    /// Notes what is new of a step.
+    pub(super) fn take(&mut self, step: StepId, at: Duration, news: News) {
+        if let News::Started { title } = &news {
+            self.steps.insert(step, StepState::new(&title.name, at));
             return;
         }
-        let Some(state) = self.steps.get_mut(&step).filter(|s| s.ended.is_none()) else {
+        let Some(state) = self.steps.get_mut(&step) else {
             return;
         };
-        match report {
-            Report::Started { .. } => {}
-            Report::Output { stream, bytes } => state.output(at, stream, &bytes),
-            Report::Transfer { what, carried } => state.transfer(at, what, carried),
-            Report::Note(text) => state.hold(at, printable(&text).into_owned()),
-            Report::Finished(outcome) => {
-                state.end(at, &outcome);
-                if let Outcome::Failed(_) = outcome {
-                    self.failed.push(step);
-                }
+        match news {
+            News::Started { .. } => {}
+            News::Line { since_start, text } => {
+                state.hold(at, format!("{} {text}", seconds_text(since_start)));
             }
+            News::Transfer { what, carried } => state.transfer(at, what, carried),
+            News::Note(text) => state.hold(at, text),
+            News::Ended(outcome) => state.end(at, &outcome),
         }
     }
 
     /// Whether something waits for its turn, so that [`Plain::show`] has to be called again.
     pub(super) fn holds_back(&self) -> bool {
         self.steps.values().any(|step| step.waiting_since.is_some())
-    }
-
-    /// Ends the steps that have not ended: nobody is left who would.
-    pub(super) fn cancel_rest(&mut self, now: Duration) {
-        for step in self.steps.values_mut().filter(|step| step.ended.is_none()) {
-            step.end(now, &Outcome::Canceled);
-        }
     }
 
     /// Returns the text that is to be written now; `all` leaves nothing held back.
@@ -247,29 +173,6 @@ impl Plain {
             self.show_step(step, now);
         }
         std::mem::take(&mut self.text)
-    }
-
-    pub(super) fn summary(self) -> Summary {
-        let failed = self.failed.iter().filter_map(|id| self.steps.get(id));
-        let failed = failed
-            .map(|step| FailedStep {
-                name: step.name.clone(),
-                log: step.log.lines.iter().cloned().collect(),
-                forgotten_lines: step.log.forgotten_lines,
-            })
-            .collect();
-        let times = self.steps.into_values().filter_map(|step| {
-            let ended = step.ended?;
-            Some(StepTime {
-                name: step.name,
-                duration: ended.at.saturating_sub(step.started),
-                cached: ended.cached,
-            })
-        });
-        Summary {
-            failed,
-            times: times.collect(),
-        }
     }
 
     /// The step to become current, if it is anybody's turn.
@@ -356,15 +259,7 @@ fn push_line(text: &mut String, number: u32, line: &str) {
 }
 
 fn transfer_line(what: &str, carried: Carried, took: Duration) -> String {
-    let mut line = format!(
-        "{} {}",
-        printable(what),
-        units::bytes(carried.current_bytes)
-    );
-    if let Some(total) = carried.total_bytes {
-        line.push_str(" / ");
-        line.push_str(&units::bytes(total));
-    }
+    let mut line = format!("{} {}", printable(what), carried_text(carried));
     if took >= Duration::from_millis(50) {
         line.push(' ');
         line.push_str(&units::seconds(took));

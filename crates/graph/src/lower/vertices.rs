@@ -1,6 +1,6 @@
 //! The vertices found so far, equal ones merged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dockerfile::Span;
 
@@ -11,11 +11,12 @@ use crate::vertex::{Vertex, VertexId};
 #[derive(Default)]
 pub(super) struct Vertices {
     list: Vec<Vertex>,
-    known: BTreeSet<VertexId>,
+    places: BTreeMap<VertexId, usize>,
 }
 
 impl Vertices {
-    /// Adds what `op` does, unless it is there already; then it keeps its first name.
+    /// Adds what `op` does, unless it is there already; then it keeps its first name, and
+    /// has one stage more.
     pub(super) fn add(
         &mut self,
         op: Op,
@@ -24,14 +25,18 @@ impl Vertices {
         stage: Option<&str>,
     ) -> VertexId {
         let id = VertexId::of(&op);
-        if self.known.insert(id) {
+        let place = *self.places.entry(id).or_insert_with(|| {
             self.list.push(Vertex {
                 id,
                 op,
                 name,
                 span,
-                stage: stage.map(str::to_owned),
+                stages: BTreeSet::new(),
             });
+            self.list.len() - 1
+        });
+        if let Some(vertex) = self.list.get_mut(place) {
+            vertex.stages.extend(stage.map(str::to_owned));
         }
         id
     }

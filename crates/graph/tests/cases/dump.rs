@@ -142,7 +142,11 @@ fn show(out: &mut String, text: &Source, graph: &Graph) {
 fn vertex(out: &mut String, source: &Source, numbers: &Numbers, vertex: &Vertex) {
     let n = numbers.0[&vertex.id];
     let line = source.line_at(vertex.span.start);
-    let stage = vertex.stage.as_deref().unwrap_or("-");
+    let stages: Vec<&str> = vertex.stages.iter().map(String::as_str).collect();
+    let stage = match stages.is_empty() {
+        true => "-".to_owned(),
+        false => stages.join("+"),
+    };
     let name = without_digest(&vertex.name);
     writeln!(out, "#{n} {name} (line {line}, stage {stage})").unwrap();
     let mut field = |name: &str, value: String| writeln!(out, "  {name}: {value}").unwrap();

@@ -71,7 +71,7 @@ impl Execution {
         let key = CacheKey::of_copy(op, &below, &digests);
         let wanted = Wanted {
             key,
-            caching: self.solver.caching,
+            caching: inputs.caching,
             packing,
         };
         self.reuse_or(wanted, &root, async || {

@@ -34,7 +34,7 @@ impl Execution {
         let key = CacheKey::of_run(op, &root, &sources);
         let wanted = Wanted {
             key,
-            caching: self.solver.caching,
+            caching: inputs.caching,
             packing: None,
         };
         self.reuse_or(wanted, &root, async || {

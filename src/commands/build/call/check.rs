@@ -15,7 +15,7 @@ pub(super) fn run(
     options: &Options,
     contexts: &Contexts,
     environment: &Environment,
-    display: &Display,
+    display: &Display<'_>,
 ) -> Result<Told, Failure> {
     let source = &contexts.dockerfile;
     let (warnings, error) = match super::super::parse(source) {
@@ -35,7 +35,7 @@ fn check(
     contexts: &Contexts,
     parsed: &Dockerfile,
     environment: &Environment,
-    display: &Display,
+    display: &Display<'_>,
 ) -> Result<(Vec<Warning>, Option<Failure>), Failure> {
     let checks = match Checks::read(options, parsed) {
         Ok(checks) => checks,
@@ -72,7 +72,7 @@ pub(super) fn evaluate(
     contexts: &Contexts,
     parsed: &Dockerfile,
     environment: &Environment,
-    display: &Display,
+    display: &Display<'_>,
     round: bases::Round,
 ) -> Result<Result<Graph, LowerFailure>, Failure> {
     let client = setup::client(environment)?;

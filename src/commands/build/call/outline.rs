@@ -39,7 +39,7 @@ pub(super) fn run(
     options: &Options,
     contexts: &Contexts,
     environment: &Environment,
-    display: &Display,
+    display: &Display<'_>,
 ) -> Result<Told, Failure> {
     let source = &contexts.dockerfile;
     let parsed = super::super::parse(source)?;

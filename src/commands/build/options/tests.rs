@@ -115,6 +115,10 @@ fn options_that_do_not_go_together_are_refused() {
         read_in("rbuild --build-context x=/nonexistent .", &Environment::default()).unwrap_err(),
         @r"ERROR: build context x: /nonexistent is not a directory"
     );
+    insta::assert_snapshot!(
+        read_in("rbuild -q --progress=rawjson .", &Environment::default()).unwrap_err(),
+        @r"ERROR: progress=rawjson and quiet cannot be used together"
+    );
     assert_eq!(read("rbuild -q --progress=auto .").shown, Shown::Quiet);
     assert_eq!(read("rbuild --progress=none .").shown, Shown::Nothing);
 }
@@ -126,9 +130,43 @@ fn progress_follows_the_flag_then_the_environment() {
         read_in(line, &environment).unwrap().shown
     };
     assert_eq!(shown("rbuild .", "none"), Shown::Nothing);
+    assert_eq!(shown("rbuild .", "rawjson"), Shown::RawJson);
     assert_eq!(shown("rbuild .", "tty"), Shown::Plain);
+    assert_eq!(shown("rbuild .", "nonsense"), Shown::Plain);
     assert_eq!(shown("rbuild --progress plain .", "none"), Shown::Plain);
+    assert_eq!(shown("rbuild --progress rawjson .", "none"), Shown::RawJson);
     assert_eq!(shown("rbuild -q .", "plain"), Shown::Quiet);
+}
+
+#[test]
+fn a_live_display_needs_a_terminal() {
+    let on = |line: &str, stderr: Stderr| {
+        let mut environment = Environment::default();
+        environment.stderr = stderr;
+        read_in(line, &environment).map(|options| options.shown)
+    };
+    for (line, stderr, expected) in [
+        ("rbuild .", Stderr::Terminal, Shown::Tty),
+        ("rbuild --progress=auto .", Stderr::Terminal, Shown::Tty),
+        ("rbuild --progress=plain .", Stderr::Terminal, Shown::Plain),
+        ("rbuild .", Stderr::DumbTerminal, Shown::Plain),
+        ("rbuild --progress=tty .", Stderr::DumbTerminal, Shown::Tty),
+        ("rbuild .", Stderr::Other, Shown::Plain),
+    ] {
+        assert_eq!(on(line, stderr), Ok(expected), "{line} {stderr:?}");
+    }
+    insta::assert_snapshot!(on("rbuild --progress=tty .", Stderr::Other).unwrap_err(), @r"
+    ERROR: progress=tty needs a terminal, which standard error is not
+    help: --progress=auto shows what suits the output
+    ");
+}
+
+#[test]
+fn c30_all_steps_or_those_of_some_stages_run_again() {
+    insta::assert_snapshot!(
+        read_in("rbuild --no-cache-filter a,b --no-cache .", &Environment::default()).unwrap_err(),
+        @r"ERROR: --no-cache and --no-cache-filter cannot currently be used together"
+    );
 }
 
 #[test]

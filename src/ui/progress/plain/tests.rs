@@ -1,7 +1,10 @@
+use super::super::record::Record;
+use super::super::{FailedStep, Report, Stream, Title};
 use super::*;
 
 /// Plays reports at given milliseconds, showing after each what is due.
 struct Play {
+    record: Record,
     plain: Plain,
     shown: String,
 }
@@ -9,6 +12,7 @@ struct Play {
 impl Play {
     fn new() -> Self {
         Self {
+            record: Record::default(),
             plain: Plain::new(""),
             shown: String::new(),
         }
@@ -16,7 +20,9 @@ impl Play {
 
     fn at(&mut self, ms: u64, step: u64, report: Report) -> &mut Self {
         let at = Duration::from_millis(ms);
-        self.plain.take(StepId(step), at, report);
+        for news in self.record.take(StepId(step), at, report) {
+            self.plain.take(StepId(step), at, news);
+        }
         self.tick(ms)
     }
 
@@ -32,7 +38,8 @@ impl Play {
 }
 
 fn started(name: &str) -> Report {
-    Report::Started { name: name.into() }
+    let title = Title::of(name);
+    Report::Started { title }
 }
 
 fn output(text: &str) -> Report {
@@ -190,7 +197,7 @@ fn a_failed_step_leaves_its_whole_output_and_the_others_are_cancelled() {
     #2 [2/2] RUN sleep
     #2 CANCELED
     ");
-    let summary = play.plain.summary();
+    let summary = play.record.summary();
     assert_eq!(
         summary.failed,
         [FailedStep {
@@ -226,15 +233,4 @@ fn transfers_are_shown_now_and_then_and_at_their_end() {
     #1 sha256:4abc 1.05MB / 3.62MB 2.5s
     #1 sha256:4abc 3.62MB / 3.62MB 3.0s done
     ");
-}
-
-#[test]
-fn a_log_keeps_its_end() {
-    let mut log = Log::default();
-    for n in 0..100_000 {
-        log.push(format!("{n:0100}"));
-    }
-    assert!(log.bytes <= LOG_BYTES);
-    assert_eq!(log.lines.back(), Some(&format!("{:0100}", 99_999)));
-    assert_eq!(log.forgotten_lines, 100_000 - log.lines.len() as u64);
 }

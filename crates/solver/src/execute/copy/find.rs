@@ -18,7 +18,7 @@ use crate::cache_key::{CacheKey, KeyHasher};
 use crate::error::SolveErrorKind;
 use crate::execute::{Execution, Inputs, blocking};
 use crate::remote::{Commit, Download, FetchUrlError, RemoteError};
-use crate::solver::Solver;
+use crate::solver::{Caching, Solver};
 
 /// Records of the digests of selections.
 const SELECTION: Kind = Kind::new("selection");
@@ -78,7 +78,10 @@ impl Execution {
                     key.digest(),
                 ))
             }
-            CopyItem::Url { url, checksum } => self.find_download(url, checksum.as_deref()).await,
+            CopyItem::Url { url, checksum } => {
+                let checksum = checksum.as_deref();
+                self.find_download(url, checksum, inputs.caching).await
+            }
             CopyItem::Git(source) => {
                 let commit = self.solver.remotes.commit(source).await?;
                 let digest = digest_of_repository(source, &commit, &op.exclude);
@@ -110,14 +113,10 @@ impl Execution {
         &self,
         url: &str,
         checksum: Option<&str>,
+        caching: Caching,
     ) -> Result<(Found, Digest), SolveErrorKind> {
-        let Solver {
-            remotes,
-            store,
-            caching,
-            ..
-        } = &*self.solver;
-        let download = remotes.download(url, checksum, *caching).await?;
+        let Solver { remotes, store, .. } = &*self.solver;
+        let download = remotes.download(url, checksum, caching).await?;
         let (store, blob) = (store.clone(), download.blob);
         let file = blocking(move || store.content().open(&blob))
             .await
