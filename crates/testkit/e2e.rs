@@ -25,6 +25,8 @@ mod cases;
 mod devices;
 #[path = "e2e/five_commands.rs"]
 mod five_commands;
+#[path = "e2e/flags.rs"]
+mod flags;
 #[path = "e2e/images.rs"]
 mod images;
 #[path = "e2e/indexes.rs"]
@@ -82,6 +84,7 @@ fn run() -> anyhow::Result<ExitCode> {
         bad_input::TESTS,
         devices::TESTS,
         five_commands::TESTS,
+        flags::TESTS,
         images::TESTS,
         indexes::TESTS,
         kill::TESTS,

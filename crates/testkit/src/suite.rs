@@ -204,6 +204,30 @@ impl Workspace<'_> {
             .env("REGISTRY", self.suite.registry.host()))
     }
 
+    /// A command with these words on a terminal of `columns` and `rows`, which standard output and
+    /// standard error are. What it shows is the standard output of what is returned.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::rbuild`].
+    pub fn on_a_terminal(
+        &self,
+        (columns, rows): (u16, u16),
+        words: &[&str],
+    ) -> anyhow::Result<Rbuild> {
+        let quoted = |word: &&str| format!("'{}'", word.replace('\'', r"'\''"));
+        let words: Vec<String> = words.iter().map(quoted).collect();
+        let binary = self.suite.binary.display();
+        let line = format!(
+            "stty cols {columns} rows {rows} && exec '{binary}' {}",
+            words.join(" ")
+        );
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]);
+        Ok(self.prepare(command)?.env("TERM", "xterm"))
+    }
+
+    /// Gives a command the environment of all, and the account's rights.
     fn prepare(&self, mut command: Command) -> anyhow::Result<Rbuild> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         command

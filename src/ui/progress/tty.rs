@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anstyle::Style;
+use oci::Digest;
 use unicode_width::UnicodeWidthChar;
 
 use super::record::{News, carried_text};
@@ -332,7 +333,7 @@ impl Step {
             self.subs.len() - 1
         });
         if let Some(sub) = self.subs.get_mut(place).filter(|sub| sub.ended.is_none()) {
-            sub.text = format!("{} {}", one_line(what), carried_text(carried));
+            sub.text = format!("{} {}", short(what), carried_text(carried));
             sub.ended = carried.complete.then_some(at);
         }
     }
@@ -374,6 +375,14 @@ fn fit(blocks: &mut [Block], limit: usize) {
         if excess > 0 {
             cut(&mut excess, usize::from(block.main.take().is_some()));
         }
+    }
+}
+
+/// What is carried, in a form that leaves room for how much of it: of digests the beginning.
+fn short(what: &str) -> String {
+    match what.parse::<Digest>() {
+        Ok(_) => format!("{}…", what.chars().take(19).collect::<String>()),
+        Err(_) => one_line(what),
     }
 }
 

@@ -52,9 +52,8 @@ fn secrets_come_from_files_and_variables() {
     }
 }
 
-/// C22, C23
 #[test]
-fn the_id_alone_is_a_variable_before_it_is_a_file() {
+fn c22_the_id_alone_is_a_variable_before_it_is_a_file() {
     let set = |name: &str| (name == "a").then(|| OsString::from("x"));
     assert_eq!(read_all(&["id=a"], &set).unwrap()["a"], value("x"));
     let text = read_all(&["id=no-such-file"], &set).unwrap_err();
@@ -64,7 +63,7 @@ fn the_id_alone_is_a_variable_before_it_is_a_file() {
 }
 
 #[test]
-fn malformed_secrets_are_refused_by_name() {
+fn c23_malformed_secrets_are_refused_by_name() {
     for (text, expected) in [
         ("src=f", "secret missing ID"),
         ("a", "invalid field 'a' must be a key=value pair"),
