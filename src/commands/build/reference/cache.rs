@@ -136,10 +136,7 @@ impl CacheTo {
     /// Refuses what was to be written; returns what to say where that does not matter.
     pub(super) fn check(&self, outputs: &[Output]) -> Result<Option<String>, CacheError> {
         let text = &self.text;
-        let is_image = |output: &Output| match output {
-            Output::CacheOnly => false,
-            _ => output.encoding().is_some(),
-        };
+        let is_image = |output: &Output| output.encoding().is_some();
         let has_image = outputs.is_empty() || outputs.iter().any(is_image);
         if self.attributes.kind == "inline" && !has_image {
             return Ok(Some(format!(

@@ -39,7 +39,7 @@ impl Screen {
                 '\u{1b}' => {
                     assert_eq!(chars.next(), Some('['));
                     let mut order = String::new();
-                    while let Some(c) = chars.next() {
+                    for c in chars.by_ref() {
                         order.push(c);
                         if c.is_ascii_alphabetic() {
                             break;
