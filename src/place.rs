@@ -1,8 +1,9 @@
 //! Where an image on the command line is.
 //!
-//! Most words are names: `hello:1.0`, or the start of an id. A word that is a file is an archive, and
-//! one that is a directory with an `oci-layout` in it is an image layout, so that
-//! `rbuild join amd64.tar arm64/` says what it seems to say. Where that could be misunderstood,
+//! Most words are names: `hello:1.0`, or the start of an id. A word that is an archive of that name is
+//! one, and one that is a directory with an `oci-layout` in it is an image layout, so that
+//! `rbuild join amd64.tar arm64/` says what it seems to say; a program that is called like the image
+//! that it goes into does no harm. Where that could be misunderstood,
 //! `docker-image://`, `oci-layout://` and `oci-archive://` make it plain.
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use exporter::transfer::stored_at;
 use oci::reference::ReferenceError;
 use oci::{Descriptor, Digest, ImageSource, LayoutImage, Reference};
 use registry::{LayoutError, layout};
+use store::layer::compress;
 
 use crate::interrupt::blocking;
 use crate::tools::Tools;
@@ -73,6 +75,8 @@ pub(crate) enum PlaceError {
     Open { path: PathBuf, source: io::Error },
     #[error("{} is no image layout: it has no oci-layout file", path.display())]
     NotALayout { path: PathBuf },
+    #[error("{} is no archive: it is not a tar, plain or compressed", path.display())]
+    NotAnArchive { path: PathBuf },
     #[error("{}: {source}", path.display())]
     Import { path: PathBuf, source: ImportError },
     #[error(transparent)]
@@ -105,6 +109,7 @@ impl PlaceError {
             | Self::Digest { .. }
             | Self::Open { .. }
             | Self::NotALayout { .. }
+            | Self::NotAnArchive { .. }
             | Self::Layout(_)
             | Self::Empty { .. }
             | Self::NoSuchTag { .. } => None,
@@ -162,7 +167,7 @@ impl Place {
                 image: None,
             });
         }
-        if path.is_file() {
+        if is_archive(path) {
             return Ok(Self::Archive {
                 path: path.to_owned(),
                 tag: None,
@@ -174,7 +179,8 @@ impl Place {
         {
             let path = path.to_owned();
             return Err(match path.metadata() {
-                Ok(_) => PlaceError::NotALayout { path },
+                Ok(found) if found.is_dir() => PlaceError::NotALayout { path },
+                Ok(_) => PlaceError::NotAnArchive { path },
                 Err(source) => PlaceError::Open { path, source },
             });
         }
@@ -197,6 +203,15 @@ impl Place {
             }
         }
     }
+}
+
+/// Whether a word is a file that is an archive, or is called like one.
+fn is_archive(path: &Path) -> bool {
+    const ENDINGS: [&str; 6] = ["tar", "tgz", "gz", "zst", "xz", "bz2"];
+    let ending = path.extension().and_then(std::ffi::OsStr::to_str);
+    path.is_file()
+        && (ending.is_some_and(|ending| ENDINGS.contains(&ending))
+            || File::open(path).is_ok_and(|file| compress::is_archive(file).unwrap_or(false)))
 }
 
 /// A colon starts a tag only if no slash follows it.
@@ -398,7 +413,21 @@ mod tests {
         );
         std::fs::write(directory.path().join("oci-layout"), "{}").unwrap();
         assert!(matches!(Place::of(path), Ok(Place::Layout { .. })));
+        // What neither is an archive nor is called like one is a name, if it can be one.
         let file = format!("{path}/oci-layout");
+        assert!(Place::of(&file).is_err());
+        for (name, content) in [("a.tar", &b""[..]), ("a", b"\x1f\x8b\x08")] {
+            let file = format!("{path}/{name}");
+            std::fs::write(&file, content).unwrap();
+            let is_archive = matches!(Place::of(&file), Ok(Place::Archive { .. }));
+            assert_eq!(is_archive, name == "a.tar", "{name}");
+        }
+        let empty = tar::Builder::new(Vec::new()).into_inner().unwrap();
+        let mut tar = tar::Header::new_ustar();
+        tar.set_size(0);
+        tar.set_cksum();
+        let file = format!("{path}/image");
+        std::fs::write(&file, [tar.as_bytes().as_slice(), &empty].concat()).unwrap();
         assert!(matches!(Place::of(&file), Ok(Place::Archive { .. })));
         let missing = Place::of(&format!("{path}/missing.tar")).unwrap_err();
         assert!(matches!(missing, PlaceError::Open { .. }), "{missing}");

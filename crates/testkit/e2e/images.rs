@@ -421,6 +421,8 @@ fn inspect(suite: &Suite) -> anyhow::Result<()> {
     ];
     let filled = workspace.rbuild(&words)?.succeed()?.stdout;
     ensure!(filled == "linux/arm64 m\n", "it shows {filled}");
+    // A program that is called like an image is no archive of it.
+    workspace.write("busybox", "#!/bin/sh\n")?;
     let base = run(
         &workspace,
         "inspect --platform linux/arm/v7 -f {{.Variant}} busybox",
