@@ -2,8 +2,9 @@
 
 BASES := target/bases
 FUZZ_SECONDS := 60
+STRESS_ROUNDS := 500
 
-.PHONY: help build check test e2e demo bless fuzz bench doc setup
+.PHONY: help build check test e2e demo bless fuzz bench stress doc setup
 
 help:
 	@echo 'make demo    show what rbuild does: installs what is missing, builds, pushes, runs'
@@ -14,6 +15,7 @@ help:
 	@echo 'make bless   have the cases of testdata/build expect what comes of them now'
 	@echo 'make fuzz    each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)), all at the same time'
 	@echo 'make bench   rbuild beside other builders; BENCH="--only W4 --rounds 5", see --help'
+	@echo 'make stress  builds, kills and removals on one store, STRESS_ROUNDS ($(STRESS_ROUNDS)) rounds'
 	@echo 'make doc     the documents of the crates, in target/doc'
 
 setup:
@@ -47,6 +49,9 @@ fuzz: setup
 bench:
 	@scripts/setup.sh curl pigz
 	cargo bench --locked --bench workloads -- $(BENCH)
+
+stress: setup
+	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked --test e2e -- c06
 
 doc:
 	cargo doc --workspace --lib --no-deps --locked

@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    BuildArgs, CopyArgs, DiffArgs, ImagesArgs, ImagetoolsArgs, InspectArgs, JoinArgs, LoadArgs,
-    LoginArgs, LogoutArgs, ManifestArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs,
+    BuildArgs, CopyArgs, DiffArgs, DuArgs, ImagesArgs, ImagetoolsArgs, InspectArgs, JoinArgs,
+    LoadArgs, LoginArgs, LogoutArgs, ManifestArgs, PruneArgs, PullArgs, PushArgs, RmiArgs, RunArgs,
+    SaveArgs, TagArgs, VerifyArgs,
 };
 
 pub(crate) mod values;
@@ -101,6 +102,12 @@ pub(crate) enum Command {
     Imagetools(ImagetoolsArgs),
     /// Put a list of images together step by step
     Manifest(ManifestArgs),
+    /// Tell what the local store takes on disk, and what of it could go
+    Du(DuArgs),
+    /// Remove from the local store what no image needs and no build uses
+    Prune(PruneArgs),
+    /// Check the local store, file by file
+    Verify(VerifyArgs),
     /// Print the version
     Version,
 }

@@ -1,4 +1,4 @@
-//! rbuild's own configuration file: how the registries are reached.
+//! rbuild's own configuration file: how the registries are reached, and how large the store may get.
 //!
 //! ```toml
 //! [registry."docker.io"]
@@ -10,6 +10,12 @@
 //! ca = ["internal.pem"]                # more roots of trust; relative to this file
 //! client-cert = "me.pem"               # what rbuild shows of itself
 //! client-key = "me.key"
+//!
+//! [store]
+//! gc = true                            # remove what was not used for longest, by these limits:
+//! reserved-space = "10%"               # so much is kept in any case; of the disk, or as in "10GB"
+//! max-used-space = "60%"               # no more than this
+//! min-free-space = "20%"               # less, where the disk has less room than this
 //! ```
 //!
 //! The file is `$RBUILD_CONFIG`, else `$XDG_CONFIG_HOME/rbuild/config.toml`, else
@@ -30,6 +36,9 @@ use std::path::{Path, PathBuf};
 
 use registry::{HostConfig, Mirror, RegistryConfig, Secret, Transport};
 use serde::Deserialize;
+use store::Limits;
+
+use crate::commands::kept::{FilterError, Size};
 
 /// Every file that says how registries are reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +66,48 @@ pub(crate) enum Location {
 struct File {
     #[serde(default)]
     registry: BTreeMap<String, RegistryTable>,
+    #[serde(default)]
+    store: StoreTable,
+}
+
+/// `[store]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct StoreTable {
+    gc: bool,
+    reserved_space: String,
+    max_used_space: String,
+    min_free_space: String,
+}
+
+impl Default for StoreTable {
+    fn default() -> Self {
+        Self {
+            gc: true,
+            reserved_space: "10%".to_owned(),
+            max_used_space: "60%".to_owned(),
+            min_free_space: "20%".to_owned(),
+        }
+    }
+}
+
+/// How large the store may get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    reserved: Size,
+    max_used: Size,
+    min_free: Size,
+}
+
+impl Room {
+    /// Returns the limits on a disk of that size.
+    pub(crate) fn limits(&self, disk_bytes: u64) -> Limits {
+        Limits {
+            reserved_bytes: Some(self.reserved.bytes(disk_bytes)),
+            max_used_bytes: Some(self.max_used.bytes(disk_bytes)),
+            min_free_bytes: Some(self.min_free.bytes(disk_bytes)),
+        }
+    }
 }
 
 /// `[registry."host"]`
@@ -103,6 +154,12 @@ pub(crate) enum ConfigError {
         path.display()
     )]
     TwoTransports { path: PathBuf, host: String },
+    #[error("configuration file {}: [store] {key}: {source}", path.display())]
+    Size {
+        path: PathBuf,
+        key: &'static str,
+        source: FilterError,
+    },
     #[error("certificate {} of registry `{host}`: {source}", path.display())]
     Certificate {
         path: PathBuf,
@@ -128,6 +185,18 @@ pub(crate) fn load(sources: &Sources) -> Result<RegistryConfig, ConfigError> {
     Ok(config)
 }
 
+/// Reads how large the store may get; `None` where it may get as large as it likes.
+///
+/// # Errors
+///
+/// As [`load`].
+pub(crate) fn load_room(own: Option<&Location>) -> Result<Option<Room>, ConfigError> {
+    match own.map(read).transpose()?.flatten() {
+        Some((path, text)) => parse_room(path, &text),
+        None => parse_room(Path::new(""), ""),
+    }
+}
+
 /// Returns a file's text; `None` where it need not be there and is not.
 fn read(location: &Location) -> Result<Option<(&Path, String)>, ConfigError> {
     let (Location::Named(path) | Location::Usual(path)) = location;
@@ -146,11 +215,37 @@ fn read(location: &Location) -> Result<Option<(&Path, String)>, ConfigError> {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<RegistryConfig, ConfigError> {
-    let file: File = toml::from_str(text).map_err(|source| ConfigError::Syntax {
+fn parse_room(path: &Path, text: &str) -> Result<Option<Room>, ConfigError> {
+    let StoreTable {
+        gc,
+        reserved_space,
+        max_used_space,
+        min_free_space,
+    } = parse_file(path, text)?.store;
+    let size = |key, text: &str| {
+        Size::parse(text).map_err(|source| ConfigError::Size {
+            path: path.to_owned(),
+            key,
+            source,
+        })
+    };
+    let room = Room {
+        reserved: size("reserved-space", &reserved_space)?,
+        max_used: size("max-used-space", &max_used_space)?,
+        min_free: size("min-free-space", &min_free_space)?,
+    };
+    Ok(gc.then_some(room))
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<File, ConfigError> {
+    toml::from_str(text).map_err(|source| ConfigError::Syntax {
         path: path.to_owned(),
         source: Box::new(source),
-    })?;
+    })
+}
+
+fn parse(path: &Path, text: &str) -> Result<RegistryConfig, ConfigError> {
+    let file = parse_file(path, text)?;
     let mut config = RegistryConfig::default();
     for (host, table) in file.registry {
         let settings = host_config(path, &host, table)?;
@@ -272,6 +367,29 @@ mod tests {
         insta::assert_snapshot!(
             parse_text("[registry.a]\nca = [\"nonexistent.pem\"]").unwrap_err(),
             @r"certificate /etc/rb/nonexistent.pem of registry `a`: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn how_large_the_store_may_get() {
+        let room = |text| parse_room(Path::new("/etc/rb/config.toml"), text);
+        let usual = room("").unwrap().unwrap().limits(1_000_000);
+        assert_eq!(
+            usual,
+            Limits {
+                reserved_bytes: Some(100_000),
+                max_used_bytes: Some(600_000),
+                min_free_bytes: Some(200_000),
+            }
+        );
+        let own = room("[store]\nmax-used-space = \"1MB\"\nmin-free-space = \"0\"");
+        let own = own.unwrap().unwrap().limits(1_000_000_000);
+        assert_eq!(own.max_used_bytes, Some(1_000_000));
+        assert_eq!(own.min_free_bytes, Some(0));
+        assert_eq!(room("[store]\ngc = false").unwrap(), None);
+        insta::assert_snapshot!(
+            room("[store]\nmax-used-space = \"much\"").unwrap_err(),
+            @"configuration file /etc/rb/config.toml: [store] max-used-space: invalid size `much`: expected a number and a unit, as in `512MB`, `10GB` or `2GiB`"
         );
     }
 

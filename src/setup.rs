@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use registry::{Client, Credentials, DockerConfigText, RegistryConfig, Transport};
 use sandbox::Entered;
-use store::Store;
+use store::{InventoryError, Store};
 
 use crate::args::GlobalArgs;
-use crate::config::{self, Location};
+use crate::config::{self, Location, Room};
 use crate::environment::{Environment, RegistriesConf};
 use crate::ui::report::Failure;
+use crate::ui::{self, units};
 
 /// Returns where the store is.
 pub(crate) fn store_root(
@@ -31,6 +33,38 @@ pub(crate) fn store_root(
 /// Opens the store.
 pub(crate) fn open_store(root: &Path) -> Result<Store, Failure> {
     Store::open(root).map_err(|error| Failure::new(&error, error.help()))
+}
+
+/// Keeps the store as small as the user's configuration wants it, and says what went. A build goes
+/// on where that does not work.
+pub(crate) fn make_room(store: &Store, room: Option<&Room>) {
+    let Some(room) = room else { return };
+    let removed = store
+        .disk()
+        .map_err(InventoryError::from)
+        .and_then(|disk| store.collect(&room.limits(disk.total_bytes), SystemTime::now()));
+    match removed {
+        Ok(removed) if removed.is_empty() => {}
+        Ok(removed) => {
+            let bytes = removed.iter().map(|item| item.size_bytes).sum();
+            ui::say(&format!(
+                "note: the disk of the store is getting full: {} things that were not used for \
+                 longest were removed from the store ({}); `[store]` in the configuration says how \
+                 large it may be\n",
+                removed.len(),
+                units::bytes(bytes)
+            ));
+        }
+        Err(error) => ui::say(&format!(
+            "note: the store could not be made smaller: {error}\n"
+        )),
+    }
+}
+
+/// Returns how large the store may get.
+pub(crate) fn room(environment: &Environment) -> Result<Option<Room>, Failure> {
+    let own = environment.config_file();
+    config::load_room(own.as_ref()).map_err(|error| Failure::new(&error, None))
 }
 
 /// Returns the client of registries, as the user's files configure it.

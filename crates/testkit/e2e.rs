@@ -57,6 +57,8 @@ mod rungs;
 mod schemas;
 #[path = "e2e/secrecy.rs"]
 mod secrecy;
+#[path = "e2e/store.rs"]
+mod store;
 #[path = "e2e/threats.rs"]
 mod threats;
 #[path = "e2e/workflows.rs"]
@@ -100,6 +102,7 @@ fn run() -> anyhow::Result<ExitCode> {
         rungs::TESTS,
         schemas::TESTS,
         secrecy::TESTS,
+        store::TESTS,
         threats::TESTS,
         workflows::TESTS,
     ];

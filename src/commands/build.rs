@@ -68,10 +68,12 @@ pub(crate) fn run(
         Found::Elsewhere(elsewhere) => Found::Elsewhere(elsewhere),
     };
     let client = setup::client(environment)?;
+    let room = setup::room(environment)?;
 
     // Everything above needs no namespace; everything below may start threads.
     let entered = setup::enter(global)?;
     let store = setup::open_layers(&root)?;
+    setup::make_room(&store, room.as_ref());
     let shown = shown::beside_log(options.shown, global, environment);
     let progress = shown::progress(shown, &heading(&entered), environment)?;
     let readable = match found {
@@ -100,6 +102,7 @@ pub(crate) fn run(
     let result = interrupt::run(build.run(contexts));
     build.tell_programs();
     ui::say(&build.last_words(&progress.end(), global, paint));
+    setup::make_room(&build.store, room.as_ref());
     outcome::write(&options, result?.as_ref())?;
     Ok(ExitCode::SUCCESS)
 }

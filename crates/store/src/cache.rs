@@ -7,7 +7,6 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci::Digest;
@@ -46,10 +45,19 @@ impl Records {
         Self { shared }
     }
 
-    /// Returns what was remembered under `key`; a record that is missing, cut off, damaged or of
+    /// Returns what was remembered under `key`, which stays as long as this process lives; a record that is missing, cut off, damaged or of
     /// another shape is `None` alike.
     pub fn get<T: DeserializeOwned>(&self, kind: Kind, key: &Digest) -> Option<T> {
-        let path = self.path(kind, key);
+        let name = name(kind, key);
+        let path = self.shared.root.join(&name);
+        match self.shared.hold(&name) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                tracing::debug!(%error, "a record counts as missing");
+                return None;
+            }
+        }
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -79,7 +87,9 @@ impl Records {
         let mut bytes = Digest::of(&json).hex().into_bytes();
         bytes.push(b'\n');
         bytes.extend(json);
-        let path = self.path(kind, key);
+        let name = name(kind, key);
+        self.shared.hold_new(&name)?;
+        let path = self.shared.root.join(name);
         if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
             DirBuilder::new()
                 .recursive(true)
@@ -97,7 +107,7 @@ impl Records {
     ///
     /// The kernel refused.
     pub fn remove(&self, kind: Kind, key: &Digest) -> Result<(), DiskError> {
-        let path = self.path(kind, key);
+        let path = self.shared.root.join(name(kind, key));
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).doing("removing", &path)
@@ -105,19 +115,17 @@ impl Records {
             Ok(()) | Err(_) => Ok(()),
         }
     }
-
-    /// Directories of 256, so that none of them gets too long to search.
-    fn path(&self, kind: Kind, key: &Digest) -> PathBuf {
-        let hex = key.hex();
-        let mut path = self.shared.root.join("records");
-        path.push(kind.as_str());
-        path.push(&hex[..2]);
-        path.push(hex);
-        path
-    }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+/// Name of a record below the store's root, in directories of 256, so that none of them gets too
+/// long to search.
+fn name(kind: Kind, key: &Digest) -> String {
+    let hex = key.hex();
+    format!("records/{kind}/{}/{hex}", &hex[..2])
+}
+
+/// Returns what a record's bytes say; `None` where they are damaged or of another shape.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let (checksum, rest) = bytes.split_at_checked(64)?;
     let json = rest.strip_prefix(b"\n")?;
     (Digest::of(json).hex().as_bytes() == checksum)

@@ -89,9 +89,12 @@ impl ContentStore {
         self.shared.blob(digest)
     }
 
-    /// Returns whether the blob is in the store.
+    /// Returns whether the blob is in the store; if so, it stays as long as this process lives.
     pub fn contains(&self, digest: &Digest) -> bool {
-        self.path(digest).exists()
+        self.shared.hold(&name(digest)).unwrap_or_else(|error| {
+            tracing::debug!(%error, "a blob counts as missing");
+            false
+        })
     }
 
     /// Opens a blob for reading. Its bytes were verified when they came in, and are not again.
@@ -189,6 +192,11 @@ impl ContentStore {
     }
 }
 
+/// Name of a blob below the store's root.
+pub(crate) fn name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// A blob being written; without a commit nothing of it stays.
@@ -254,9 +262,11 @@ impl BlobWriter {
     fn publish(&mut self, digest: &Digest) -> Result<(), DiskError> {
         self.file.flush().doing("writing", &self.path)?;
         let path = self.shared.blob(digest);
-        if path.exists() {
+        let name = name(digest);
+        if self.shared.hold(&name)? {
             return Ok(());
         }
+        self.shared.hold_new(&name)?;
         self.file
             .get_ref()
             .sync_data()

@@ -245,6 +245,21 @@ pub(crate) fn entries(directory: impl AsFd) -> rustix::io::Result<Vec<DirEntry>>
     Ok(entries)
 }
 
+/// Returns the names in a directory that may be missing, sorted; those that are no text are not ours.
+pub(crate) fn names(directory: &Path) -> Result<Vec<String>, DiskError> {
+    let handle = match File::open(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened.doing("opening", directory)?,
+    };
+    let mut names: Vec<String> = entries(&handle)
+        .doing("reading", directory)?
+        .into_iter()
+        .filter_map(|entry| entry.name.into_string().ok())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
 /// Removes `path` and what is below it.
 pub(crate) fn remove_tree_path(path: &Path) -> Result<(), DiskError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {

@@ -138,6 +138,11 @@ impl Images {
         Ok(removed)
     }
 
+    /// Gives up an image that cannot be used; others of the same content keep their names.
+    pub(crate) fn forget(&self, image: &Descriptor) -> Result<(), ImagesError> {
+        self.change(|images| images.retain(|other| other != image))
+    }
+
     fn path(&self) -> PathBuf {
         self.shared.root.join("index.json")
     }
@@ -170,7 +175,7 @@ impl Images {
 }
 
 /// Full reference, as containerd writes it.
-const IMAGE_NAME: &str = "io.containerd.image.name";
+pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
 /// The tag alone, as the image spec has it.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::disk::{self, DiskError, Doing, Kind};
 use crate::root::Store;
 use crate::scratch::Scratch;
+use crate::usage::Gate;
 
+pub(crate) mod about;
 pub mod apply;
 pub mod compress;
 pub mod diff;
@@ -22,6 +24,7 @@ pub mod listing;
 pub mod tar;
 pub mod whiteout;
 
+use about::{About, Trust};
 pub use apply::{Limits, UnpackError};
 pub use compress::Encoding;
 pub use export::{ExportError, ExportOptions, PackedLayer};
@@ -121,9 +124,44 @@ impl Layers {
         path
     }
 
-    /// Returns whether the layer is in the store.
+    /// Returns whether the layer is in the store, whole; if so, it stays as long as this process
+    /// lives.
+    ///
+    /// One that a power cut has damaged is removed.
     pub fn contains(&self, id: &LayerId) -> bool {
-        self.home(id).exists()
+        self.hold(id).unwrap_or_else(|error| {
+            tracing::debug!(%error, "a layer counts as missing");
+            false
+        })
+    }
+
+    fn hold(&self, id: &LayerId) -> Result<bool, DiskError> {
+        let (shared, name, home) = (self.store.shared(), name(id), self.home(id));
+        if !home.exists() {
+            return Ok(false);
+        }
+        if shared.holds(&name) {
+            return Ok(true);
+        }
+        if about::trust(shared, &home)? == Trust::Damaged {
+            tracing::info!(layer = %id, "a layer was cut off by the last crash, it is removed");
+            self.discard(&home)?;
+            return Ok(false);
+        }
+        shared.hold(&name)
+    }
+
+    /// Removes a damaged layer, unless somebody else has done it and made it again.
+    fn discard(&self, home: &Path) -> Result<(), DiskError> {
+        let shared = self.store.shared();
+        let removed = {
+            let _gate = Gate::exclusive(shared)?;
+            if !home.exists() || about::trust(shared, home)? != Trust::Damaged {
+                return Ok(());
+            }
+            shared.throw_away(home)?
+        };
+        disk::remove_tree_path(&removed)
     }
 
     /// Begins a layer: an empty tree that somebody fills, then publishes.
@@ -173,9 +211,14 @@ impl Layers {
         &self.store
     }
 
-    fn home(&self, id: &LayerId) -> PathBuf {
-        self.store.root().join("layers").join(id.to_string())
+    pub(crate) fn home(&self, id: &LayerId) -> PathBuf {
+        self.store.root().join(name(id))
     }
+}
+
+/// Name of a layer below the store's root.
+pub(crate) fn name(id: &LayerId) -> String {
+    format!("layers/{id}")
 }
 
 /// A layer that is being made; removed on drop unless published.
@@ -208,8 +251,11 @@ impl LayerDraft {
 
     fn publish_as(self, id: LayerId) -> Result<LayerId, DiskError> {
         disk::remove_tree_path(&self.work)?;
-        let root = &self.scratch.shared().root;
-        let home = root.join("layers").join(id.to_string());
+        About::write(self.scratch.path())?;
+        let shared = self.scratch.shared();
+        let name = name(&id);
+        shared.hold_new(&name)?;
+        let home = shared.root.join(name);
         std::fs::rename(self.scratch.path(), &home).doing("renaming to", &home)?;
         Ok(id)
     }

@@ -9,12 +9,14 @@
 //! oci-layout  index.json     with blobs/: an OCI image layout that other tools can read
 //! blobs/sha256/<hex>         content by digest
 //! layers/<id>/fs             one unpacked layer in overlayfs's own form
+//! layers/<id>/about          how large it is, and since which boot
 //! records/<kind>/xx/<hex>    small JSON documents: cache records, packed variants of a layer
 //! drafts/<hex>.json          lists of images that are not pushed yet
 //! mounts/<hash>/fs           directories that RUN steps fill and later builds find again
 //! locks/<kind>/<hex>         advisory locks, one for each thing that only one may make at a time
 //! ids                        the map of ids that the files of the layers were made with
 //! tmp/<id>/                  unfinished work of one process, which holds a lock on the directory
+//! tmp/<id>/uses              what that process uses: nobody removes it
 //! ```
 //!
 //! Rules that hold throughout:
@@ -33,24 +35,32 @@ pub mod disk;
 pub mod drafts;
 #[cfg(test)]
 mod fixture;
+pub mod gc;
 mod ids;
 pub mod images;
+pub mod inventory;
 pub mod layer;
 pub mod lock;
+mod measure;
 pub mod mounts;
 mod root;
 mod scratch;
 pub mod snapshot;
+mod usage;
+pub mod verify;
 
 pub use cache::Records;
 pub use content::{BlobWriter, ContentStore};
 pub use disk::{DiskError, Kind};
 pub use drafts::Drafts;
+pub use gc::{Disk, Limits};
 pub use ids::IdsError;
 pub use images::Images;
+pub use inventory::{Inventory, InventoryError, Item, ItemKind, Sizes};
 pub use layer::{ExportOptions, LayerDraft, LayerId, Layers, PackedLayer};
 pub use lock::Lock;
 pub use mounts::CacheMounts;
 pub use root::{OpenError, Store};
 pub use scratch::Scratch;
 pub use snapshot::Snapshot;
+pub use verify::{Fate, Problem, ProblemKind, Repair, Verified};

@@ -48,6 +48,22 @@ impl Lock {
             }
         }
     }
+
+    /// Removes a lock file that nobody holds.
+    pub(crate) fn remove_unused(path: &Path) -> Result<(), DiskError> {
+        let file = match OpenOptions::new().write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.doing("opening", path)?,
+        };
+        match file.try_lock() {
+            Ok(()) if still_named(&file, path)? => {
+                disk::forget(path);
+                Ok(())
+            }
+            Ok(()) | Err(TryLockError::WouldBlock) => Ok(()),
+            Err(TryLockError::Error(error)) => Err(error).doing("locking", path),
+        }
+    }
 }
 
 fn path(shared: &Shared, kind: Kind, key: &Digest) -> PathBuf {

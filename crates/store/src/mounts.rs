@@ -177,10 +177,34 @@ impl CacheMounts {
             match summary(&home) {
                 Ok(summary) => summaries.push(summary),
                 Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+                // Cut off by a crash: `verify` tells.
+                Err(error) if error.source.kind() == io::ErrorKind::InvalidData => {}
+                Err(error) if error.source.kind() == io::ErrorKind::UnexpectedEof => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(summaries)
+    }
+
+    /// Returns whether a directory, `mounts/<hash>`, has what belongs there.
+    pub(crate) fn is_sound(&self, home: &Path) -> bool {
+        let about = std::fs::read(home.join("about")).ok();
+        let about = about.and_then(|bytes| serde_json::from_slice::<About>(&bytes).ok());
+        let expected = about.map(|about| self.home(&key(&about.identity, about.number)));
+        expected.as_deref() == Some(home) && home.join("fs").is_dir()
+    }
+
+    /// Returns the lock on an existing directory, `mounts/<hash>`, that nobody uses.
+    pub(crate) fn lock_unused(&self, home: &Path) -> Result<Option<File>, DiskError> {
+        let lock = match File::open(home) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.doing("opening", home)?,
+        };
+        match lock.try_lock() {
+            Ok(()) if is_still_at(&lock, home)? => Ok(Some(lock)),
+            Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).doing("locking", home),
+        }
     }
 
     fn home(&self, key: &Digest) -> PathBuf {

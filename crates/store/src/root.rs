@@ -14,13 +14,14 @@ use crate::disk::{self, DiskError, Doing, Durability, Kind};
 use crate::drafts::Drafts;
 use crate::ids::{self, IdsError};
 use crate::images::Images;
-use crate::layer::Layers;
+use crate::layer::{Layers, about};
 use crate::lock::Lock;
 use crate::mounts::CacheMounts;
 use crate::scratch::{Scratch, Workshop};
+use crate::usage::Usage;
 
 /// Layout version written by this program.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const DIRECTORIES: [&str; 6] = ["blobs", "blobs/sha256", "layers", "records", "locks", "tmp"];
 
@@ -46,6 +47,7 @@ pub struct Store {
 pub(crate) struct Shared {
     pub(crate) root: PathBuf,
     pub(crate) workshop: Workshop,
+    pub(crate) usage: Usage,
 }
 
 impl Shared {
@@ -55,19 +57,19 @@ impl Shared {
         path
     }
 
-    /// Returns whether the layout is ours; `false` where there is no version file yet.
-    fn has_known_layout(&self) -> Result<bool, OpenError> {
+    /// Returns the number of the layout; `None` where there is no version file yet.
+    fn layout(&self) -> Result<Option<u32>, OpenError> {
         let path = self.root.join("version");
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(OpenError::Version { path });
             }
             Err(error) => return Err(error).doing("reading", &path)?,
         };
         match text.trim_end().parse::<u32>() {
-            Ok(VERSION) => Ok(true),
+            Ok(found @ 1..=VERSION) => Ok(Some(found)),
             Ok(found) if found > VERSION => Err(OpenError::Newer {
                 path: self.root.clone(),
                 found,
@@ -114,6 +116,21 @@ impl Shared {
                 Ok(()) | Err(_) => {}
             }
         }
+        self.write_version()
+    }
+
+    /// Brings an older layout up to date, one version after the other. Killed on the way, it begins
+    /// again: the version comes last.
+    fn migrate(&self, from: u32) -> Result<(), DiskError> {
+        const STORE: Kind = Kind::new("store");
+        let _lock = Lock::exclusive(self, STORE, &Digest::of(b"version"))?;
+        if from < 2 {
+            about::add_to_all(self)?;
+        }
+        self.write_version()
+    }
+
+    fn write_version(&self) -> Result<(), DiskError> {
         disk::replace(
             &self.root.join("version"),
             &self.workshop.fresh()?,
@@ -198,11 +215,16 @@ impl Store {
         let metadata = directory.metadata().doing("reading", &root)?;
         let shared = Arc::new(Shared {
             workshop: Workshop::new(root.join("tmp")),
+            usage: Usage::default(),
             root,
         });
-        if !shared.has_known_layout()? {
-            shared.refuse_foreign_content(&directory)?;
-            shared.make_layout()?;
+        match shared.layout()? {
+            Some(VERSION) => {}
+            Some(older) => shared.migrate(older)?,
+            None => {
+                shared.refuse_foreign_content(&directory)?;
+                shared.make_layout()?;
+            }
         }
         if metadata.mode() & 0o077 != 0 {
             directory
@@ -214,6 +236,10 @@ impl Store {
             content: ContentStore::new(Arc::clone(&shared)),
             shared,
         })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Returns the directory of the store.

@@ -6,7 +6,7 @@
 //! afterwards that it still has a name, the remover removes only what it could lock.
 
 use std::fs::{DirBuilder, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::disk::{self, DiskError, Doing};
 use crate::root::Shared;
+use crate::usage;
 
 /// This process's own directory below `tmp/`, made when it is first needed.
 #[derive(Debug)]
@@ -26,7 +27,18 @@ pub(crate) struct Workshop {
 #[derive(Debug)]
 struct Claimed {
     path: PathBuf,
+    /// What the process uses, once it uses anything.
+    list: Option<File>,
     _lock: File,
+}
+
+impl Claimed {
+    fn list(&mut self) -> Result<&mut File, DiskError> {
+        match &mut self.list {
+            Some(list) => Ok(list),
+            list @ None => Ok(list.insert(disk::create_new(&self.path.join(usage::LIST))?)),
+        }
+    }
 }
 
 impl Workshop {
@@ -49,6 +61,18 @@ impl Workshop {
         Ok(directory.join(number.to_string()))
     }
 
+    /// Adds a name to the list of what this process uses.
+    pub(crate) fn note(&self, name: &str) -> Result<(), DiskError> {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let claimed = match &mut *claimed {
+            Some(claimed) => claimed,
+            None => claimed.insert(self.claim()?),
+        };
+        let line = format!("{name}\n");
+        let written = claimed.list()?.write_all(line.as_bytes());
+        written.doing("writing", &claimed.path.join(usage::LIST))
+    }
+
     fn claim(&self) -> Result<Claimed, DiskError> {
         loop {
             let path = self.tmp.join(format!("{:032x}", disk::random()));
@@ -64,7 +88,11 @@ impl Workshop {
             };
             disk::lock_file(&lock).doing("locking", &path)?;
             if lock.metadata().doing("reading", &path)?.nlink() > 0 {
-                return Ok(Claimed { path, _lock: lock });
+                return Ok(Claimed {
+                    path,
+                    list: None,
+                    _lock: lock,
+                });
             }
         }
     }

@@ -62,6 +62,9 @@ pub enum ExportError {
 /// What is remembered of a packed layer.
 #[derive(Serialize, Deserialize)]
 struct Variant {
+    /// The layer; older records do not tell.
+    #[serde(default)]
+    layer: Option<LayerId>,
     /// The layers below, where the tar depends on them: it lists what opaque directories hide.
     lowers: Option<Vec<LayerId>>,
     packed: PackedLayer,
@@ -101,6 +104,7 @@ impl Layers {
             Ok(())
         })?;
         let variant = Variant {
+            layer: Some(*id),
             lowers: match depends {
                 diff::DependsOnLowers::Yes => Some(lowers.to_vec()),
                 diff::DependsOnLowers::No => None,
@@ -130,6 +134,7 @@ impl Layers {
     {
         let id = LayerId::fresh();
         let variant = Variant {
+            layer: Some(id),
             lowers: None,
             packed: self.pack(options, write)?,
         };

@@ -36,7 +36,10 @@ fn many_files(count: usize) -> Vec<u8> {
 
 fn is_clean(store: &TestStore) -> bool {
     let tmp = store.store.root().join("tmp");
-    let left = |path: &Path| fs::read_dir(path).unwrap().count();
+    // The list of what the process uses is no unfinished work.
+    let is_work =
+        |entry: &std::io::Result<fs::DirEntry>| entry.as_ref().unwrap().file_name() != "uses";
+    let left = |path: &Path| fs::read_dir(path).unwrap().filter(is_work).count();
     fs::read_dir(tmp)
         .unwrap()
         .all(|own| left(&own.unwrap().path()) == 0)
@@ -489,4 +492,55 @@ fn umoci_unpacks_what_is_packed() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+/// Makes a layer with one file, and says that another boot made it.
+fn layer_of_another_boot(test: &TestStore) -> (LayerId, PathBuf) {
+    let draft = test.store.layers().draft().unwrap();
+    fs::write(draft.fs().join("f"), "0123456789").unwrap();
+    let id = draft.publish().unwrap();
+    let home = test.store.layers().home(&id);
+    let about = fs::read_to_string(home.join("about")).unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert!(about.contains(boot.trim()), "{about}");
+    fs::write(
+        home.join("about"),
+        about.replace(boot.trim(), "another boot"),
+    )
+    .unwrap();
+    (id, home)
+}
+
+#[test]
+fn c06_a_layer_that_a_power_cut_has_cut_off_is_made_again() {
+    let test = TestStore::new();
+    for damage in ["file", "about", "missing"] {
+        let (id, home) = layer_of_another_boot(&test);
+        match damage {
+            "file" => fs::write(home.join("fs/f"), "").unwrap(),
+            "about" => fs::write(home.join("about"), "").unwrap(),
+            _ => fs::remove_file(home.join("fs/f")).unwrap(),
+        }
+        // Another process, which has not seen it made.
+        let store = Store::open(test.store.root()).unwrap();
+        assert!(!store.layers().contains(&id), "{damage}");
+        assert!(!home.exists(), "{damage}");
+    }
+    // A base layer is unpacked again from its blob.
+    let layer = test.layer(&many_files(3), Compression::Gzip);
+    let id = test.store.layers().unpack(&layer).unwrap();
+    fs::write(test.store.layers().home(&id).join("about"), "").unwrap();
+    let store = Store::open(test.store.root()).unwrap();
+    assert_eq!(store.layers().unpack(&layer).unwrap(), id);
+    assert!(store.layers().contains(&id));
+}
+
+#[test]
+fn a_layer_of_an_earlier_boot_is_looked_at_once() {
+    let test = TestStore::new();
+    let (id, home) = layer_of_another_boot(&test);
+    let store = Store::open(test.store.root()).unwrap();
+    assert!(store.layers().contains(&id));
+    let about = fs::read_to_string(home.join("about")).unwrap();
+    assert!(about.starts_with(r#"{"boot":null"#), "{about}");
 }

@@ -10,16 +10,13 @@ use std::path::{Path, PathBuf};
 use graph::git::{self, CheckoutTimes, GitRemote, GitSource};
 use oci::Digest;
 use store::layer::apply::{self, ExtractOptions, Limits};
-use store::{Kind, Lock, Store};
+use store::{Lock, Store};
 
 use super::access::{GitAccess, NamedBy};
 use super::checkout::Wanted;
 use super::program::Git;
 use super::{Commit, GitError};
 use crate::execute::blocking;
-
-/// Locks of the bare repositories, by remote.
-const REPOSITORY: Kind = Kind::new("git");
 
 /// The bare repository in the store that holds what was fetched of a remote.
 pub(super) struct Repository<'a> {
@@ -40,13 +37,12 @@ impl<'a> Repository<'a> {
         format: &str,
     ) -> Result<Self, GitError> {
         let key = Digest::of(format!("{format} {}", remote.address()).as_bytes());
-        let directory = store.root().join("git").join(key.hex());
-        let lock = {
-            let (store, directory) = (store.clone(), directory.clone());
+        let (directory, lock) = {
+            let store = store.clone();
             blocking(move || {
-                let lock = store.lock(REPOSITORY, &key)?;
+                let (directory, lock) = store.repository(&key)?;
                 prepare(&directory)?;
-                Ok::<_, GitError>(lock)
+                Ok::<_, GitError>((directory, lock))
             })
             .await?
         };
