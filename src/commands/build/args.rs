@@ -21,8 +21,8 @@ use crate::args::values::{self, BuildContextArg, KeyValue};
     reason = "the documents of the fields are the text of --help, with its brackets"
 )]
 pub(crate) struct BuildArgs {
-    /// Directory whose files COPY and ADD take; `-` reads a Dockerfile from standard input and
-    /// offers no files
+    /// Directory whose files COPY and ADD take, a git repository, or the URL of an archive; `-` reads
+    /// a Dockerfile or an archive from standard input
     #[arg(value_name = "PATH")]
     pub(crate) context: OsString,
 
@@ -36,7 +36,7 @@ pub(crate) struct BuildArgs {
     #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]", value_parser = values::tag)]
     pub(crate) tags: Vec<Reference>,
 
-    /// Read the instructions from FILE; `-` is standard input [default: PATH/Dockerfile]
+    /// Read the instructions from FILE or a URL; `-` is standard input [default: PATH/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
@@ -54,7 +54,8 @@ pub(crate) struct BuildArgs {
           value_parser = values::key_value)]
     pub(crate) build_args: Vec<KeyValue>,
 
-    /// Let NAME stand for a directory, docker-image://REFERENCE or oci-layout://DIR[:TAG][@DIGEST]
+    /// Let NAME stand for a directory, docker-image://REFERENCE, oci-layout://DIR[:TAG][@DIGEST], a git
+    /// repository or a URL
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = values::build_context)]
     pub(crate) contexts: Vec<BuildContextArg>,
 
