@@ -7,6 +7,7 @@
 //!
 //! The session's address may be on another host, which is asked without our `Authorization`.
 
+mod referrer;
 mod upload;
 
 use std::fs::File;
@@ -20,12 +21,13 @@ use reqwest::{Method, StatusCode};
 use crate::client::Client;
 use crate::connections::{Response, blocking};
 use crate::endpoint::{Endpoint, Scopes};
-use crate::pull::ACCEPTED;
+use crate::pull::{ACCEPTED, ResolveError};
 use crate::request::{Body, OpenFile, Request, RequestError, Target};
 use crate::retry::Backoff;
 use upload::Upload;
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
+const SUBJECT: &str = "oci-subject";
 
 /// How a blob came to be in its repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,12 @@ pub enum PushErrorKind {
         /// What the registry says.
         found: String,
     },
+    /// The list of what is about a manifest cannot be read.
+    #[error("the list of what refers to its subject: {source}")]
+    Referrers {
+        /// Why not.
+        source: ResolveError,
+    },
     /// The registry deletes nothing, or no tags.
     #[error("the registry does not delete it: {source}")]
     DeleteUnsupported {
@@ -111,6 +119,7 @@ impl PushError {
                 )
             }),
             PushErrorKind::Request(source) => source.help(),
+            PushErrorKind::Referrers { source } => source.help(),
             PushErrorKind::DeleteUnsupported { .. } => Some(
                 "many registries delete manifests by digest only, and some nothing at all"
                     .to_owned(),
@@ -192,11 +201,7 @@ impl Client {
         bytes: Vec<u8>,
         media_type: &MediaType,
     ) -> Result<(), PushError> {
-        let manifest = Manifest {
-            digest: Digest::of(&bytes),
-            bytes: bytes.into(),
-            media_type,
-        };
+        let manifest = Manifest::new(bytes, media_type);
         if target
             .digest()
             .is_some_and(|digest| digest != manifest.digest)
@@ -204,10 +209,21 @@ impl Client {
             let found = manifest.digest;
             return Err(PushErrorKind::NotTheDigest { found }.at(target));
         }
+        match self.put_manifest(target, &manifest).await? {
+            Put::Complete => Ok(()),
+            Put::Unlisted => referrer::list(self, target, &manifest).await,
+        }
+    }
+
+    async fn put_manifest(
+        &self,
+        target: &Reference,
+        manifest: &Manifest<'_>,
+    ) -> Result<Put, PushError> {
         let mut backoff = Backoff::new(self.connections().patience);
         loop {
-            match self.try_push_manifest(target, &manifest).await {
-                Ok(()) => return Ok(()),
+            match self.try_push_manifest(target, manifest).await {
+                Ok(put) => return Ok(put),
                 Err(PushErrorKind::Request(error)) => {
                     self.wait(&mut backoff, target, error).await?;
                 }
@@ -309,7 +325,7 @@ impl Client {
         &self,
         target: &Reference,
         manifest: &Manifest<'_>,
-    ) -> Result<(), PushErrorKind> {
+    ) -> Result<Put, PushErrorKind> {
         let endpoint = Endpoint::origin(self.connections(), target).await?;
         let scopes = endpoint.push_scope();
         let digest = manifest.digest.to_string();
@@ -319,7 +335,7 @@ impl Client {
             .insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
         let found = self.call(&endpoint, &scopes, &head).await?;
         if found.status() == StatusCode::OK && found.header(CONTENT_DIGEST) == Some(&digest) {
-            return Ok(());
+            return Ok(Put::Complete);
         }
         let mut put = Request::new("push manifest", Method::PUT, url);
         let media_type = HeaderValue::from_str(manifest.media_type.as_str());
@@ -327,7 +343,12 @@ impl Client {
             .extend(media_type.ok().map(|media_type| (CONTENT_TYPE, media_type)));
         put.body = Body::Bytes(manifest.bytes.clone());
         let response = self.call(&endpoint, &scopes, &put).await?;
-        check_created(response, manifest.digest).await
+        let put = match response.header(SUBJECT) {
+            Some(_) => Put::Complete,
+            None => Put::Unlisted,
+        };
+        check_created(response, manifest.digest).await?;
+        Ok(put)
     }
 }
 
@@ -336,6 +357,24 @@ struct Manifest<'a> {
     digest: Digest,
     bytes: bytes::Bytes,
     media_type: &'a MediaType,
+}
+
+impl<'a> Manifest<'a> {
+    fn new(bytes: Vec<u8>, media_type: &'a MediaType) -> Self {
+        Self {
+            digest: Digest::of(&bytes),
+            bytes: bytes.into(),
+            media_type,
+        }
+    }
+}
+
+/// What became of a manifest that was put.
+enum Put {
+    /// There is nothing left to do.
+    Complete,
+    /// If it is about another manifest, the registry does not know that.
+    Unlisted,
 }
 
 /// Finds out before anything is sent that the file is not the blob.

@@ -103,6 +103,13 @@ mod tests {
     }
 
     #[test]
+    fn c36_of_two_entries_for_one_platform_the_first_is_taken() {
+        let index = index(&["linux/arm64", "linux/amd64", "linux/amd64"]);
+        let chosen = entry(&index, &"linux/amd64".parse().unwrap());
+        assert_eq!(chosen.map(|entry| entry.size), Some(1));
+    }
+
+    #[test]
     fn c41_unknown_platforms_are_neither_chosen_nor_listed() {
         let index = index(&[
             "unknown/unknown",

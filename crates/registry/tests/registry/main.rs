@@ -15,6 +15,7 @@ mod private;
 mod pushing;
 mod real;
 mod redirects;
+mod referrers;
 mod retries;
 mod routes;
 mod server;
