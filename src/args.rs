@@ -203,4 +203,6 @@ pub(crate) fn is_dash(path: impl AsRef<OsStr>) -> bool {
 }
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod tests;
