@@ -196,6 +196,19 @@ impl Records {
         }
     }
 
+    /// Lists the names of a file's attributes, each with its end, records among them.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn list(&self, file: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
+        // The kernel's own limit.
+        let mut names = vec![0; 64 << 10];
+        let length = rustix::fs::listxattr(self.link(file), &mut names)?;
+        names.truncate(length);
+        Ok(names)
+    }
+
     fn write_attribute(&self, file: BorrowedFd<'_>, owner: Owner) -> rustix::io::Result<()> {
         if owner == Owner::ROOT {
             return match rustix::fs::removexattr(self.link(file), ATTRIBUTE) {

@@ -34,6 +34,8 @@ enum Rule {
     Ask,
     /// The same, if it may create a file; the flags of `open` are argument 1 or 2.
     AskIfCreating(u8),
+    /// The same, if argument 0 is this.
+    AskIf(u32),
     /// `prlimit64`, `setrlimit`: the limit that holds the identity stays, the others are set; the
     /// resource is argument 0 or 1.
     Limit(u8),
@@ -144,7 +146,10 @@ fn runs(column: usize, coverage: Coverage) -> Vec<(u32, Rule)> {
     rules.push((CLONE3, Rule::Unknown));
     if coverage == Coverage::Supervised {
         rules.retain(|(_, rule)| {
-            matches!(rule, Rule::Ask | Rule::AskIfCreating(_) | Rule::Limit(_))
+            matches!(
+                rule,
+                Rule::Ask | Rule::AskIf(_) | Rule::AskIfCreating(_) | Rule::Limit(_)
+            )
         });
     }
     rules.sort_unstable_by_key(|(number, _)| *number);
@@ -235,6 +240,7 @@ fn act(rule: Rule) -> Vec<sock_filter> {
         Rule::Socket => one_of(&[libc::AF_VSOCK as u32, libc::AF_ALG as u32], refuse, allow),
         Rule::Socketcall => one_of(&[SOCKETCALL_SOCKET], errno(libc::ENOSYS), allow),
         Rule::Ask => vec![ask],
+        Rule::AskIf(value) => one_of(&[value], ask, allow),
         Rule::AskIfCreating(argument) => vec![
             load(ARGUMENT_0 + 8 * u32::from(argument)),
             jump(libc::BPF_JSET, supervised::CREATING, 0, 1),
@@ -355,6 +361,7 @@ mod tests {
                     Some(Rule::Personality) => EPERM,
                     Some(
                         Rule::Ask
+                        | Rule::AskIf(_)
                         | Rule::AskIfCreating(_)
                         | Rule::Limit(_)
                         | Rule::Refuse

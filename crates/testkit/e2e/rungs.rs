@@ -8,6 +8,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("rungs_less_than_full_are_said_first", said_first),
     ("rungs_that_are_asked_for_are_had_or_refused", asked_for),
     ("rungs_do_not_misread_each_others_stores", stores),
+    ("rungs_install_debian_packages_alike", apt_get),
 ];
 
 /// Who can be on which rung, as words of the command line.
@@ -92,5 +93,28 @@ fn stores(suite: &Suite) -> anyhow::Result<()> {
     );
     let images = workspace.rbuild(&["images"])?.succeed()?;
     ensure!(images.stdout.contains("rungs"), "{}", images.stdout);
+    Ok(())
+}
+
+fn apt_get(suite: &Suite) -> anyhow::Result<()> {
+    let debian = format!("debian=oci-layout://{}:latest", suite.debian()?.display());
+    let build = |account| -> anyhow::Result<String> {
+        let workspace = suite.workspace(account)?;
+        let context = workspace.copy(&suite.repository().join("testdata/apt"), "context")?;
+        let built = workspace
+            .rbuild(&["-q", "--platform", "linux/amd64,linux/arm64"])?
+            .args(["--build-context", &debian, "-t", "apt"])
+            .args([context])
+            .succeed()?;
+        Ok(built.stdout)
+    };
+    // Side by side: most of it is one emulated program after the other.
+    let (full, one_id) = std::thread::scope(|scope| {
+        let full = scope.spawn(|| build(Account::Ordinary));
+        let one_id = build(Account::WithoutIds);
+        (full.join(), one_id)
+    });
+    let full = full.map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+    ensure!(full == one_id?, "the list of owners differs");
     Ok(())
 }

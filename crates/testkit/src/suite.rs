@@ -71,6 +71,19 @@ impl Suite {
         self.directory.path().join("busybox")
     }
 
+    /// The OCI layout of a Debian with apt and a repository of its own; it is made if need be.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made: its packages cannot be had.
+    pub fn debian(&self) -> anyhow::Result<PathBuf> {
+        let script = self.repository.join("crates/testkit/debian.sh");
+        peer::run(Command::new(script).arg(&self.bases))?;
+        let copy = self.directory.path().join("debian");
+        copy_tree(&self.bases.join("debian"), &copy)?;
+        Ok(copy)
+    }
+
     /// The base images, where `make-bases.sh` keeps them.
     #[must_use]
     pub fn bases(&self) -> &Path {

@@ -29,7 +29,9 @@ pub(super) fn rule(name: &str) -> Option<Rule> {
         | "symlinkat" => Rule::Ask,
         // They set the time that holds the owner of a link.
         "utimensat" | "utimensat_time64" => Rule::Ask,
+        "listxattr" | "llistxattr" | "flistxattr" => Rule::Ask,
         "execve" | "execveat" => Rule::Ask,
+        "prctl" => Rule::AskIf(libc::PR_SET_KEEPCAPS as u32),
         "setrlimit" => Rule::Limit(0),
         "prlimit64" => Rule::Limit(1),
         _ => return None,

@@ -43,9 +43,15 @@ pub(super) enum Call {
     Mknodat,
     Symlink,
     Symlinkat,
-    Utimensat { seconds_bytes: usize },
+    Utimensat {
+        seconds_bytes: usize,
+    },
+    Listxattr(Follow),
+    Flistxattr,
     Execve,
     Execveat,
+    /// The only `prctl` that is asked about.
+    KeepCapabilities,
 }
 
 impl Call {
@@ -96,8 +102,12 @@ impl Call {
                 seconds_bytes: if is_native { 8 } else { 4 },
             },
             "utimensat_time64" => Self::Utimensat { seconds_bytes: 8 },
+            "listxattr" => Self::Listxattr(Follow::Yes),
+            "llistxattr" => Self::Listxattr(Follow::No),
+            "flistxattr" => Self::Flistxattr,
             "execve" => Self::Execve,
             "execveat" => Self::Execveat,
+            "prctl" => Self::KeepCapabilities,
             _ => return None,
         })
     }
@@ -178,6 +188,11 @@ impl Call {
             Self::Utimensat { seconds_bytes } => {
                 owner::set_times(target, at(0, 1), target.argument(3), seconds_bytes)
             }
+            Self::Listxattr(follow) => {
+                owner::list_attributes(target, target.resolve(here(0), follow))
+            }
+            Self::Flistxattr => owner::list_attributes(target, target.descriptor(0)),
+            Self::KeepCapabilities => identities.keep_capabilities(target),
             Self::Execve => identities.execute(target, here(0)),
             Self::Execveat => match target.names_descriptor(1, target.argument(4)) {
                 true => Ok(Answer::Continue),

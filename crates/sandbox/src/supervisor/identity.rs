@@ -64,11 +64,16 @@ pub(super) struct Credentials {
     pub(super) user: Triple,
     pub(super) group: Triple,
     groups: Vec<u32>,
+    /// `PR_SET_KEEPCAPS`: what root may do outlives its becoming somebody else.
+    keeps_rights: bool,
+    /// It has.
+    kept_rights: bool,
 }
 
 impl Credentials {
-    pub(super) fn is_root(&self) -> bool {
-        self.user.effective == 0
+    /// Whether it may do what root may.
+    pub(super) fn is_privileged(&self) -> bool {
+        self.user.effective == 0 || self.kept_rights
     }
 
     pub(super) fn is_in_group(&self, gid: u32) -> bool {
@@ -96,6 +101,8 @@ impl Identities {
             user: Triple::all(identity.uid),
             group: Triple::all(identity.gid),
             groups: identity.groups.clone(),
+            keeps_rights: false,
+            kept_rights: false,
         };
         Self {
             numbers: HashMap::from([(first.clone(), 0)]),
@@ -138,9 +145,13 @@ impl Identities {
             // It always follows the effective one here; asking is what it is called for.
             return Ok(Answer::Value(credentials.triple(kind).effective));
         }
-        let is_privileged = credentials.is_root();
+        let is_privileged = credentials.is_privileged();
+        let was_root = credentials.user.has(0);
         let triple = credentials.triple(kind);
         *triple = changed(*triple, ids, wanted, is_privileged)?;
+        if was_root && !credentials.user.has(0) {
+            credentials.kept_rights = credentials.keeps_rights;
+        }
         self.change(target.thread()?, credentials)?;
         Ok(Answer::Value(0))
     }
@@ -176,7 +187,7 @@ impl Identities {
         width: Width,
     ) -> Result<Answer, Errno> {
         let mut credentials = self.of(target)?.clone();
-        if !credentials.is_root() {
+        if !credentials.is_privileged() {
             return Err(Errno::PERM);
         }
         let count = target.argument(0);
@@ -212,6 +223,13 @@ impl Identities {
         Ok(Answer::Value(count))
     }
 
+    pub(super) fn keep_capabilities(&mut self, target: &Target<'_>) -> Result<Answer, Errno> {
+        let mut credentials = self.of(target)?.clone();
+        credentials.keeps_rights = target.argument(1) == 1;
+        self.change(target.thread()?, credentials)?;
+        Ok(Answer::Continue)
+    }
+
     /// A program with a set-id bit gives its owner's id to whoever executes it.
     pub(super) fn execute(&mut self, target: &Target<'_>, place: Place) -> Result<Answer, Errno> {
         let credentials = self.of(target)?;
@@ -235,6 +253,8 @@ impl Identities {
         if stat.st_mode & 0o2010 == 0o2010 {
             credentials.group.effective = owner.gid;
         }
+        credentials.keeps_rights = false;
+        credentials.kept_rights = false;
         credentials.user.saved = credentials.user.effective;
         credentials.group.saved = credentials.group.effective;
         self.change(target.thread()?, credentials)?;

@@ -58,7 +58,7 @@ pub(super) fn change_open(
 /// The kernel's rule: root may do anything, others give their own files to groups they are in.
 fn may_change(who: &Credentials, old: Owner, uid: Option<u32>, gid: Option<u32>) -> bool {
     let is_own = who.user.effective == old.uid;
-    who.is_root()
+    who.is_privileged()
         || (uid.is_none_or(|uid| is_own && uid == old.uid)
             && gid.is_none_or(|gid| is_own && (gid == old.gid || who.is_in_group(gid))))
 }
@@ -139,6 +139,34 @@ pub(super) fn set_times(
     };
     rustix::fs::utimensat(&file, "", &times, AtFlags::EMPTY_PATH)?;
     Ok(Answer::Value(0))
+}
+
+/// `listxattr`: a record is no attribute of the file, and not for `cp` or `tar` to copy.
+pub(super) fn list_attributes(
+    target: &Target<'_>,
+    file: Result<OwnedFd, Errno>,
+) -> Result<Answer, Errno> {
+    let Some(file) = left_to_kernel(file) else {
+        return Ok(Answer::Continue);
+    };
+    let Some(all) = left_to_kernel(RECORDS.list(file.as_fd())) else {
+        return Ok(Answer::Continue);
+    };
+    let names: Vec<u8> = all
+        .split_inclusive(|&byte| byte == 0)
+        .filter(|name| name.strip_suffix(b"\0") != Some(ownership::ATTRIBUTE.as_bytes()))
+        .flatten()
+        .copied()
+        .collect();
+    if names.len() == all.len() {
+        return Ok(Answer::Continue);
+    }
+    match target.argument(2) as usize {
+        0 => {}
+        room if room < names.len() => return Err(Errno::RANGE),
+        _ => target.write(target.address(1), &names)?,
+    }
+    Ok(Answer::Value(names.len() as u32))
 }
 
 /// A little-endian number of four or eight bytes.

@@ -1,7 +1,7 @@
 //! The process that waits for an answer: its arguments, memory, and what its paths mean.
 
 use std::cell::OnceCell;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -135,24 +135,25 @@ impl<'a> Target<'a> {
     /// Opens a handle on an existing file; links of procfs that lead beyond paths are not followed.
     pub(super) fn resolve(&self, place: Place, follow: Follow) -> Result<OwnedFd, Errno> {
         let path = self.path(place)?;
-        if follow == Follow::Yes
-            && let Some(number) = own_descriptor(&path)
-        {
-            return self.open_descriptor(number);
+        if let Some((number, b"")) = own_descriptor(path.to_bytes()) {
+            return match follow {
+                Follow::Yes => self.open_descriptor(number),
+                Follow::No => Err(Errno::LOOP),
+            };
         }
-        let base = self.base(place, &path)?;
+        let (base, path) = self.base(place, path.to_bytes())?;
         let flags = match follow {
             Follow::Yes => OFlags::PATH | OFlags::CLOEXEC,
             Follow::No => OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
         };
         let resolve = ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(as_base(&base), &*path, flags, Mode::empty(), resolve)
+        rustix::fs::openat2(as_base(&base), path, flags, Mode::empty(), resolve)
     }
 
     /// Opens the directory that a new file is to be made in; returns its name there, too.
     pub(super) fn resolve_parent(&self, place: Place) -> Result<(OwnedFd, CString), Errno> {
         let path = self.path(place)?;
-        let bytes = path.to_bytes();
+        let (base, bytes) = self.base(place, path.to_bytes())?;
         let length = bytes.iter().rposition(|&byte| byte != b'/');
         let bytes = &bytes[..length.map_or(0, |last| last + 1)];
         let name_at = bytes
@@ -168,22 +169,25 @@ impl<'a> Target<'a> {
         } else {
             parent
         };
-        let base = self.base(place, &path)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_MAGICLINKS;
         let parent = rustix::fs::openat2(as_base(&base), parent, flags, Mode::empty(), resolve)?;
         Ok((parent, CString::new(name).map_err(|_| Errno::INVAL)?))
     }
 
-    /// Where a relative path begins; an absolute one begins at the root that this process shares.
-    fn base(&self, place: Place, path: &CStr) -> Result<Option<OwnedFd>, Errno> {
+    /// Where a relative path begins, and the path from there; an absolute one begins at the root that
+    /// this process shares.
+    fn base<'p>(&self, place: Place, path: &'p [u8]) -> Result<(Option<OwnedFd>, &'p [u8]), Errno> {
         if self.roots == Roots::Various && !self.shares_root()? {
             return Err(Errno::XDEV);
         }
-        match path.to_bytes() {
+        if let Some((number, rest)) = own_descriptor(path) {
+            return Ok((Some(self.open_descriptor(number)?), rest));
+        }
+        match path {
             [] => Err(Errno::NOENT),
-            [b'/', ..] => Ok(None),
-            _ => self.open_descriptor(place.directory).map(Some),
+            [b'/', ..] => Ok((None, path)),
+            _ => Ok((Some(self.open_descriptor(place.directory)?), path)),
         }
     }
 
@@ -256,21 +260,25 @@ fn as_base(base: &Option<OwnedFd>) -> BorrowedFd<'_> {
     base.as_ref().map_or(CWD, AsFd::as_fd)
 }
 
-/// The process's own descriptor that a path names: such paths lead through procfs, where this process
-/// is another one.
-fn own_descriptor(path: &CStr) -> Option<i32> {
-    let path = path.to_str().ok()?;
+/// The process's own descriptor that a path names, and what of the path lies below it: such paths lead
+/// through procfs, where this process is another one.
+fn own_descriptor(path: &[u8]) -> Option<(i32, &[u8])> {
     match path {
-        "/dev/stdin" => Some(0),
-        "/dev/stdout" => Some(1),
-        "/dev/stderr" => Some(2),
-        _ => {
-            let number = path
-                .strip_prefix("/dev/fd/")
-                .or_else(|| path.strip_prefix("/proc/self/fd/"))?;
-            number.parse().ok().filter(|number| *number >= 0)
-        }
+        b"/dev/stdin" => return Some((0, b"")),
+        b"/dev/stdout" => return Some((1, b"")),
+        b"/dev/stderr" => return Some((2, b"")),
+        _ => {}
     }
+    let path = path
+        .strip_prefix(b"/dev/fd/")
+        .or_else(|| path.strip_prefix(b"/proc/self/fd/"))?;
+    let end = path.iter().position(|&byte| byte == b'/');
+    let (number, rest) = path.split_at(end.unwrap_or(path.len()));
+    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+    // Relative to the descriptor, whatever stands between.
+    let name_at = rest.iter().position(|&byte| byte != b'/');
+    let rest = &rest[name_at.unwrap_or(rest.len())..];
+    Some((number, rest)).filter(|(number, _)| *number >= 0)
 }
 
 #[cfg(test)]
@@ -279,15 +287,18 @@ mod tests {
 
     #[test]
     fn paths_of_own_descriptors_are_known() {
-        for (path, number) in [
-            (c"/dev/stdout", Some(1)),
-            (c"/dev/fd/17", Some(17)),
-            (c"/proc/self/fd/3", Some(3)),
-            (c"/proc/self/fd/3/x", None),
-            (c"/dev/fd/-100", None),
-            (c"/proc/1/fd/3", None),
+        for (path, named) in [
+            ("/dev/stdout", Some((1, ""))),
+            ("/dev/fd/17", Some((17, ""))),
+            ("/proc/self/fd/3", Some((3, ""))),
+            ("/proc/self/fd/3/x/y", Some((3, "x/y"))),
+            ("/proc/self/fd/3//x", Some((3, "x"))),
+            ("/dev/fd/-100", None),
+            ("/dev/fd/x", None),
+            ("/proc/1/fd/3", None),
         ] {
-            assert_eq!(own_descriptor(path), number, "{path:?}");
+            let named = named.map(|(number, rest)| (number, rest.as_bytes()));
+            assert_eq!(own_descriptor(path.as_bytes()), named, "{path}");
         }
     }
 }
