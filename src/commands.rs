@@ -1,6 +1,7 @@
 //! The commands: each one's options beside what it does.
 
 pub(crate) mod build;
+pub(crate) mod completion;
 pub(crate) mod copy;
 pub(crate) mod diff;
 pub(crate) mod du;
@@ -22,6 +23,7 @@ pub(crate) mod tag;
 pub(crate) mod verify;
 
 pub(crate) use build::BuildArgs;
+pub(crate) use completion::CompletionArgs;
 pub(crate) use copy::CopyArgs;
 pub(crate) use diff::DiffArgs;
 pub(crate) use du::DuArgs;

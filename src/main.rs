@@ -23,6 +23,8 @@ mod ui;
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
+
 use args::{Answer, Cli, Command};
 use environment::Environment;
 use ui::report::{Class, Failure};
@@ -74,6 +76,7 @@ fn run() -> ExitCode {
         Command::Du(args) => done(commands::du::run(&args, &cli.global, &environment)),
         Command::Prune(args) => done(commands::prune::run(&args, &cli.global, &environment)),
         Command::Verify(args) => commands::verify::run(&args, &cli.global, &environment),
+        Command::Completion(args) => done(commands::completion::run(args, Cli::command())),
         Command::Version => done(ui::print(concat!(
             "rbuild ",
             env!("CARGO_PKG_VERSION"),

@@ -10,5 +10,6 @@
 mod bases;
 mod check;
 mod command;
+mod completion;
 mod coverage;
 mod errors;
