@@ -1,7 +1,7 @@
 //! Removal: what nobody needs goes, the least recently used first.
 //!
 //! Everything is taken away by one `rename` to `tmp/` or one `unlink`, while the gate is held alone
-//! and the lists of all processes have been read ([`crate::usage`]); only then are trees taken
+//! and the lists of all processes have been read (`usage`); only then are trees taken
 //! apart. Killed on the way, a removal leaves either the whole thing or an orphan in `tmp/`, which
 //! the next process that opens the store removes.
 
