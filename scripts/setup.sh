@@ -14,7 +14,7 @@ packages=(
     # base images and the demo
     busybox-static jq docker-registry skopeo
     # tests: peers that read what rbuild wrote, the image specification's schemas, tools
-    buildah umoci python3-jsonschema bzip2 git iproute2 openssh-client
+    buildah umoci podman docker.io python3-jsonschema bzip2 git iproute2 openssh-client
     openssh-server procps xz-utils zstd
     "$@"
 )
@@ -54,8 +54,11 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get -q install --yes --no-install-recommends "${missing[@]}"
-    if [[ " ${missing[*]} " == *" docker-registry "* && -d /run/systemd/system ]]; then
-        as_root systemctl disable --quiet docker-registry
+    if [ -d /run/systemd/system ]; then
+        for daemon in docker-registry:docker-registry docker.io:docker; do
+            [[ " ${missing[*]} " != *" ${daemon%:*} "* ]] ||
+                as_root systemctl disable --quiet "${daemon#*:}"
+        done
     fi
 fi
 

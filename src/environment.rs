@@ -43,6 +43,8 @@ pub(crate) struct Environment {
     pub(crate) path: Option<OsString>,
     /// `SOURCE_DATE_EPOCH`
     pub(crate) source_date_epoch: Option<String>,
+    /// `BUILDX_METADATA_WARNINGS`: whether the metadata file tells what is unwise in the Dockerfile.
+    pub(crate) metadata_warnings: bool,
     /// `NO_COLOR`
     pub(crate) no_color: bool,
     /// What the git program gets to see.
@@ -104,6 +106,10 @@ impl Environment {
             docker_auth_config: text("DOCKER_AUTH_CONFIG"),
             path: set("PATH"),
             source_date_epoch: text("SOURCE_DATE_EPOCH"),
+            metadata_warnings: matches!(
+                text("BUILDX_METADATA_WARNINGS").as_deref(),
+                Some("1" | "true")
+            ),
             no_color: set("NO_COLOR").is_some(),
             git: GitEnvironment(
                 GitEnvironment::NAMES

@@ -14,6 +14,7 @@ mod commands;
 mod config;
 mod environment;
 mod files;
+mod gate;
 mod interrupt;
 mod place;
 mod setup;
@@ -32,6 +33,9 @@ use ui::report::{Class, Failure};
 fn main() -> ExitCode {
     // A step's child is this program, started afresh. It must not get any further.
     sandbox::run_if_child();
+    if let Some(code) = gate::run_if_gate() {
+        return code;
+    }
     match std::panic::catch_unwind(run) {
         Ok(code) => code,
         Err(_) => {

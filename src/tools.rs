@@ -176,6 +176,10 @@ fn tell(event: Event<'_>) {
                 ui::say(&format!("pushed {digest} as {}\n", reference.familiar()));
             }
         }
-        Event::Started(_) | Event::Finished(_) | Event::Assembled { .. } => {}
+        Event::Started(_)
+        | Event::Finished(_)
+        | Event::Assembled { .. }
+        | Event::LeftOut { .. }
+        | Event::Loaded { .. } => {}
     }
 }

@@ -41,6 +41,8 @@ mod lists;
 mod login;
 #[path = "e2e/logins.rs"]
 mod logins;
+#[path = "e2e/outputs.rs"]
+mod outputs;
 #[path = "e2e/packed.rs"]
 mod packed;
 #[path = "e2e/peers.rs"]
@@ -93,6 +95,7 @@ fn run() -> anyhow::Result<ExitCode> {
         layering::TESTS,
         lists::TESTS,
         logins::TESTS,
+        outputs::TESTS,
         packed::TESTS,
         login::TESTS,
         peers::TESTS,

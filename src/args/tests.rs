@@ -1,7 +1,7 @@
 use super::*;
 use graph::git::GitSource;
 
-use crate::args::values::{ContextValue, KeyValue};
+use crate::args::values::{ContextValue, KeyValue, Right};
 use crate::commands::build::args::ProgressMode;
 use oci::{ImageSource, LayoutImage, Platform};
 
@@ -115,12 +115,18 @@ fn platforms_are_split_and_repeated() {
 fn rights_are_split_and_repeated() {
     use graph::op::Entitlement::{Device, NetworkHost, SecurityInsecure};
     let args = build("rbuild --allow network.host,security.insecure .");
-    assert_eq!(args.entitlements, [NetworkHost, SecurityInsecure]);
+    assert_eq!(
+        args.entitlements,
+        [NetworkHost, SecurityInsecure].map(Right::OfSteps)
+    );
     let args = build("rbuild --allow network.host --allow network.host .");
-    assert_eq!(args.entitlements, [NetworkHost, NetworkHost]);
+    assert_eq!(
+        args.entitlements,
+        [NetworkHost, NetworkHost].map(Right::OfSteps)
+    );
     let args = build("rbuild --allow device --allow device=a.com/gpu .");
     let gpu = Device(Some("a.com/gpu".to_owned()));
-    assert_eq!(args.entitlements, [Device(None), gpu]);
+    assert_eq!(args.entitlements, [Device(None), gpu].map(Right::OfSteps));
 }
 
 #[test]

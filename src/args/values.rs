@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use exporter::Output;
+use exporter::output::Annotation;
 use graph::git::{GitSource, GitUrlError};
 use graph::op::{Entitlement, NetworkMode};
 use oci::reference::ReferenceError;
@@ -121,9 +123,39 @@ pub(crate) fn network(text: &str) -> Result<NetworkMode, ValueError> {
     }
 }
 
+/// Reads one output; clap shows no more than the message, so the way out is part of it.
+pub(crate) fn output(text: &str) -> Result<Output, String> {
+    Output::parse(text).map_err(|error| with_help(&error, error.help()))
+}
+
+/// Reads one `--annotation`.
+pub(crate) fn annotation(text: &str) -> Result<Vec<Annotation>, String> {
+    Annotation::parse(text).map_err(|error| with_help(&error, error.help()))
+}
+
+fn with_help(error: &dyn std::error::Error, help: Option<String>) -> String {
+    match help {
+        Some(help) => format!("{error}; {help}"),
+        None => error.to_string(),
+    }
+}
+
+/// What `--allow` grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// Something that RUN steps may ask for.
+    OfSteps(Entitlement),
+    /// `mode=delete` of an output, wherever its directory is.
+    DeleteInOutput,
+}
+
 /// Reads one right of `--allow`.
-pub(crate) fn entitlement(text: &str) -> Result<Entitlement, ValueError> {
-    text.parse().map_err(|_| ValueError::Entitlement {
+pub(crate) fn entitlement(text: &str) -> Result<Right, ValueError> {
+    if text == "buildx.local.delete" {
+        return Ok(Right::DeleteInOutput);
+    }
+    let right = text.parse().map(Right::OfSteps);
+    right.map_err(|_| ValueError::Entitlement {
         text: text.to_owned(),
     })
 }

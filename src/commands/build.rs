@@ -13,6 +13,7 @@ mod contexts;
 mod events;
 mod options;
 mod outcome;
+mod outputs;
 mod proxies;
 mod reference;
 mod remote;
@@ -56,7 +57,7 @@ pub(crate) fn run(
     environment: &Environment,
     paint: Paint,
 ) -> Result<ExitCode, Failure> {
-    let options = Options::read(args, environment)?;
+    let mut options = Options::read(args, environment)?;
     if let Some(call) = options.call {
         return call::run(call, &options, global, environment, paint);
     }
@@ -67,7 +68,12 @@ pub(crate) fn run(
         Found::Here(contexts) => Found::Here(Readable::parse(contexts)?),
         Found::Elsewhere(elsewhere) => Found::Elsewhere(elsewhere),
     };
-    let client = setup::client(environment)?;
+    let client = {
+        let insecure = outputs::insecure_hosts(&options.delivery);
+        setup::client_without_certificates(environment, &insecure)?
+    };
+    ui::say(&outputs::warnings(&options.delivery.outputs));
+    options.delivery.engine = outputs::engine(&options.delivery.outputs)?;
     let room = setup::room(environment)?;
 
     // Everything above needs no namespace; everything below may start threads.
@@ -103,7 +109,10 @@ pub(crate) fn run(
     build.tell_programs();
     ui::say(&build.last_words(&progress.end(), global, paint));
     setup::make_room(&build.store, room.as_ref());
-    outcome::write(&options, result?.as_ref())?;
+    let warnings = environment
+        .metadata_warnings
+        .then(|| outcome::warnings(source, &build.warnings));
+    outcome::write(&options, result?.as_ref(), warnings)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 
 use oci::{
-    BaseLayer, Descriptor, DiffId, Family, History, ImageConfig, Index, Manifest, MediaType,
-    Platform, RootFs,
+    BaseLayer, Descriptor, DiffId, Digest, Family, History, ImageConfig, Index, Manifest,
+    MediaType, Platform, RootFs,
 };
 use serde::Serialize;
 use store::PackedLayer;
 
 use crate::image::Image;
+use crate::output::{Annotation, AnnotationLevel, Encoding, Foreign};
 
 mod history;
 
@@ -33,6 +34,21 @@ pub struct Assembled {
     pub images: Vec<AssembledImage>,
     /// The list of the images, where there is one.
     pub index: Option<Document>,
+    /// What the descriptor of the whole says in the list of a layout.
+    annotations: BTreeMap<String, String>,
+}
+
+/// How documents are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe<'a> {
+    /// In whose words, and with which annotations.
+    pub encoding: &'a Encoding,
+    /// Base layers that were compressed again, by the blob they were.
+    pub converted: &'a BTreeMap<Digest, PackedLayer>,
+    /// Whether there is an index.
+    pub listing: Listing,
+    /// Seconds since 1970 that stand for all times of the build, if any.
+    pub epoch: Option<i64>,
 }
 
 /// The documents of one platform's image.
@@ -104,7 +120,6 @@ impl Assembled {
     /// Makes the documents of `images`, whose new layers are packed as `packed` says.
     ///
     /// `packed` holds, for each image, one blob for each of its new layers in the same order.
-    /// `epoch` are the seconds since 1970 that stand for all times of the build, if any.
     ///
     /// # Errors
     ///
@@ -112,22 +127,33 @@ impl Assembled {
     pub fn new(
         images: &[Image],
         packed: &[Vec<PackedLayer>],
-        family: Family,
-        listing: Listing,
-        epoch: Option<i64>,
+        recipe: Recipe<'_>,
     ) -> Result<Self, AssembleError> {
-        let epoch = epoch.map(rfc3339).transpose()?;
+        let epoch = recipe.epoch.map(rfc3339).transpose()?;
         let images: Vec<AssembledImage> = images
             .iter()
             .zip(packed)
-            .map(|(image, packed)| AssembledImage::new(image, packed, family, epoch.as_deref()))
+            .map(|(image, packed)| AssembledImage::new(image, packed, recipe, epoch.as_deref()))
             .collect::<Result<_, _>>()?;
-        let index = match (images.as_slice(), listing) {
+        let index = match (images.as_slice(), recipe.listing) {
             ([], _) => return Err(AssembleError::NoImage),
             ([_], Listing::WhereSeveral) => None,
-            (several, _) => Some(index_of(several, family)?),
+            (several, _) => Some(index_of(several, recipe.encoding)?),
         };
-        Ok(Self { images, index })
+        let listed = &recipe.encoding.annotations;
+        let annotations = match (&index, images.as_slice()) {
+            (None, [single]) => of_image(
+                listed,
+                AnnotationLevel::ManifestDescriptor,
+                &single.platform,
+            ),
+            _ => of_index(listed, AnnotationLevel::IndexDescriptor),
+        };
+        Ok(Self {
+            images,
+            index,
+            annotations,
+        })
     }
 
     /// Returns the document that stands for the whole result: the index, or the only manifest.
@@ -146,6 +172,7 @@ impl Assembled {
                 Some(_) => None,
                 None => Some(self.images[0].platform.clone()),
             },
+            annotations: self.annotations.clone(),
             ..self.top().descriptor.clone()
         }
     }
@@ -178,13 +205,14 @@ impl AssembledImage {
     fn new(
         image: &Image,
         packed: &[PackedLayer],
-        family: Family,
+        recipe: Recipe<'_>,
         epoch: Option<&str>,
     ) -> Result<Self, AssembleError> {
-        let mut layers = base_layers(image, family)?;
+        let family = recipe.encoding.family;
+        let mut layers = base_layers(image, recipe)?;
         let base_layers = layers.len();
         layers.extend(packed.iter().map(|packed| AssembledLayer {
-            descriptor: in_family(&packed.descriptor, family),
+            descriptor: in_family(&packed.descriptor, recipe.encoding),
             diff_id: packed.diff_id,
             base: None,
         }));
@@ -196,7 +224,7 @@ impl AssembledImage {
             MediaType::Config(family),
             to_json("an image config", &config)?,
         );
-        let manifest = Manifest::new(
+        let mut manifest = Manifest::new(
             family,
             config.descriptor.clone(),
             layers
@@ -204,6 +232,8 @@ impl AssembledImage {
                 .map(|layer| layer.descriptor.clone())
                 .collect(),
         );
+        let annotations = &recipe.encoding.annotations;
+        manifest.annotations = of_image(annotations, AnnotationLevel::Manifest, &platform);
         let manifest = Document::indented(MediaType::Manifest(family), "a manifest", &manifest)?;
         Ok(Self {
             platform,
@@ -234,7 +264,7 @@ impl Document {
     }
 }
 
-fn base_layers(image: &Image, family: Family) -> Result<Vec<AssembledLayer>, AssembleError> {
+fn base_layers(image: &Image, recipe: Recipe<'_>) -> Result<Vec<AssembledLayer>, AssembleError> {
     let Some(base) = &image.base else {
         return Ok(Vec::new());
     };
@@ -245,35 +275,75 @@ fn base_layers(image: &Image, family: Family) -> Result<Vec<AssembledLayer>, Ass
             diff_ids,
         });
     }
-    Ok(base
-        .layers
-        .iter()
-        .map(|layer| AssembledLayer {
-            descriptor: in_family(&layer.descriptor, family),
+    let assembled = |layer: &BaseLayer| match recipe.converted.get(&layer.descriptor.digest) {
+        Some(packed) => AssembledLayer {
+            descriptor: in_family(&packed.descriptor, recipe.encoding),
+            diff_id: packed.diff_id,
+            base: None,
+        },
+        None => AssembledLayer {
+            descriptor: in_family(&layer.descriptor, recipe.encoding),
             diff_id: layer.diff_id,
             base: Some(layer.clone()),
-        })
-        .collect())
+        },
+    };
+    Ok(base.layers.iter().map(assembled).collect())
 }
 
 /// Returns the same blob as our own manifest describes it: in the strings of its family, without
 /// places elsewhere, and without notes that other tools made for themselves (§6.2).
-fn in_family(descriptor: &Descriptor, family: Family) -> Descriptor {
+fn in_family(descriptor: &Descriptor, encoding: &Encoding) -> Descriptor {
     let is_private = |key: &str| {
         key == "containerd.io/uncompressed"
             || key.starts_with("containerd.io/distribution.source.")
             || (key.starts_with("buildkit/") && key != "buildkit/rewritten-timestamp")
     };
+    let family = encoding.family;
+    let foreign = match (&descriptor.media_type, encoding.foreign) {
+        (MediaType::ForeignLayer(_, compression), Foreign::Keep) => Some(*compression),
+        (_, Foreign::Keep | Foreign::Ordinary) => None,
+    };
+    let stays_foreign = foreign.map(|compression| MediaType::ForeignLayer(family, compression));
     let mut plain = Descriptor::new(
-        descriptor.media_type.in_family(family),
+        stays_foreign
+            .clone()
+            .unwrap_or_else(|| descriptor.media_type.in_family(family)),
         descriptor.digest,
         descriptor.size,
     );
+    if stays_foreign.is_some() {
+        plain.urls = descriptor.urls.clone();
+    }
     if family == Family::Oci {
         plain.annotations = descriptor.annotations.clone();
         plain.annotations.retain(|key, _| !is_private(key));
     }
     plain
+}
+
+/// Returns the annotations that one image gets at a level.
+fn of_image(
+    annotations: &[Annotation],
+    level: AnnotationLevel,
+    platform: &Platform,
+) -> BTreeMap<String, String> {
+    let wanted = annotations
+        .iter()
+        .filter(|annotation| annotation.is_for(platform));
+    of_index(wanted, level)
+}
+
+/// Returns the annotations of a level, whatever platform they are for.
+fn of_index<'a>(
+    annotations: impl IntoIterator<Item = &'a Annotation>,
+    level: AnnotationLevel,
+) -> BTreeMap<String, String> {
+    let wanted = annotations
+        .into_iter()
+        .filter(|annotation| annotation.level == level);
+    wanted
+        .map(|annotation| (annotation.key.clone(), annotation.value.clone()))
+        .collect()
 }
 
 fn config(
@@ -302,19 +372,24 @@ fn config(
     config
 }
 
-fn index_of(images: &[AssembledImage], family: Family) -> Result<Document, AssembleError> {
+fn index_of(images: &[AssembledImage], encoding: &Encoding) -> Result<Document, AssembleError> {
+    let family = encoding.family;
+    let annotations = &encoding.annotations;
     let manifests = images
         .iter()
         .map(|image| Descriptor {
             platform: Some(image.platform.clone()),
+            annotations: of_image(
+                annotations,
+                AnnotationLevel::ManifestDescriptor,
+                &image.platform,
+            ),
             ..image.manifest.descriptor.clone()
         })
         .collect();
-    Document::indented(
-        MediaType::Index(family),
-        "an index",
-        &Index::new(family, manifests),
-    )
+    let mut index = Index::new(family, manifests);
+    index.annotations = of_index(annotations, AnnotationLevel::Index);
+    Document::indented(MediaType::Index(family), "an index", &index)
 }
 
 /// Writes a document without indentation; errors call it `what`.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use oci::{Platform, Reference};
+use oci::{Family, Platform, Reference};
 use registry::{Client, PushError};
 use rustix::fs::Access;
 
 use crate::deliver::Request;
-use crate::output::{Archive, Dest, Output};
+use crate::output::{AnnotationLevel, Dest, Encoding, FilesDest, ImageOutput, Output};
 
 /// Why the outputs of a request are not possible.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,27 @@ pub enum CheckError {
     /// A push needs to know where to.
     #[error("tag is needed when pushing to registry")]
     PushWithoutName,
+    /// What is pushed by its digest has no tag.
+    #[error("can't push tagged ref {name} by digest")]
+    TaggedByDigest {
+        /// The name.
+        name: Reference,
+    },
+    /// An engine takes one image of a build.
+    #[error("multiple outputs configured to load into a container engine")]
+    LoadTwice,
+    /// There is no index to annotate.
+    #[error("index annotations not supported for single platform export")]
+    IndexAnnotation,
+    /// Docker's documents have no place for them.
+    #[error("cannot export annotations with \"oci-mediatypes=false\"")]
+    AnnotationFamily,
+    /// The platform is not built.
+    #[error("invalid annotation: no platform {platform} found in source")]
+    AnnotationPlatform {
+        /// The platform.
+        platform: Platform,
+    },
     /// A name to be given has a digest, which only the result can say.
     #[error("invalid tag `{name}`: a name to be given must not have a digest")]
     NameWithDigest {
@@ -69,7 +90,7 @@ impl CheckError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Terminal { kind } => Some(format!(
-                "add dest=, as in -o type={kind},dest=image.tar, or redirect standard output"
+                "add dest=, as in -o type={kind},dest=result.tar, or redirect standard output"
             )),
             Self::Access { path, source } => (source.kind() == std::io::ErrorKind::NotFound)
                 .then(|| format!("create it with mkdir -p {}", path.display())),
@@ -77,7 +98,16 @@ impl CheckError {
                 Some("use type=oci, or one -o type=docker for each --platform".to_owned())
             }
             Self::PushWithoutName => Some("name the image with -t".to_owned()),
+            Self::TaggedByDigest { .. } => {
+                Some("name the repository without a tag, as in name=registry/image".to_owned())
+            }
+            Self::IndexAnnotation => {
+                Some("annotate the manifest instead, or build for several platforms".to_owned())
+            }
             Self::StdoutTwice
+            | Self::LoadTwice
+            | Self::AnnotationFamily
+            | Self::AnnotationPlatform { .. }
             | Self::DestTwice { .. }
             | Self::IsDirectory { .. }
             | Self::IsFile { .. }
@@ -95,39 +125,54 @@ impl CheckError {
 /// The first output that is not possible; see [`CheckError`].
 pub fn check(request: &Request, platforms: &[Platform]) -> Result<(), CheckError> {
     let mut to_stdout = 0;
+    let mut to_engine = 0;
     let mut paths: Vec<&Path> = Vec::new();
     if let Some(name) = request.names.iter().find(|name| name.digest().is_some()) {
         return Err(CheckError::NameWithDigest { name: name.clone() });
     }
+    let has_index = platforms.len() > 1 || request.multi_platform;
     for output in &request.outputs {
-        let (kind, archive) = match output {
-            Output::Oci(archive) => ("oci", archive),
-            Output::Docker(archive) => ("docker", archive),
+        if let Some(encoding) = output.encoding() {
+            let is_listed = has_index && !matches!(output, Output::Load(_));
+            check_annotations(encoding, platforms, is_listed)?;
+        }
+        let (kind, place) = match output {
+            Output::Oci(archive) => ("oci", Place::of(&archive.dest)),
+            Output::Docker(_) if has_index => return Err(CheckError::DockerSeveral),
+            Output::Docker(archive) => ("docker", Place::of(&archive.dest)),
+            Output::Files(files) => match &files.dest {
+                FilesDest::Stdout => ("tar", Place::Stdout),
+                FilesDest::Tar(path) => ("tar", Place::File(path)),
+                FilesDest::Directory { path, .. } => ("local", Place::NewDirectory(path)),
+            },
             Output::Image(image) => {
-                let names = image.names.as_ref().unwrap_or(&request.names);
-                if image.push && names.is_empty() {
-                    return Err(CheckError::PushWithoutName);
-                }
+                check_push_names(image, image.names.as_ref().unwrap_or(&request.names))?;
+                continue;
+            }
+            Output::Load(_) => {
+                to_engine += 1;
                 continue;
             }
             Output::CacheOnly => continue,
         };
-        if kind == "docker" && (platforms.len() > 1 || request.multi_platform) {
-            return Err(CheckError::DockerSeveral);
-        }
-        if archive.dest == Dest::Stdout && request.stdout_is_terminal {
+        if place == Place::Stdout && request.stdout_is_terminal {
             return Err(CheckError::Terminal { kind });
         }
-        check_dest(archive)?;
-        match &archive.dest {
-            Dest::Stdout => to_stdout += 1,
-            Dest::File(path) | Dest::Directory(path) => {
-                if paths.contains(&path.as_path()) {
-                    return Err(CheckError::DestTwice { path: path.clone() });
+        check_place(place)?;
+        match place {
+            Place::Stdout => to_stdout += 1,
+            Place::File(path) | Place::Directory(path) | Place::NewDirectory(path) => {
+                if paths.contains(&path) {
+                    return Err(CheckError::DestTwice {
+                        path: path.to_owned(),
+                    });
                 }
                 paths.push(path);
             }
         }
+    }
+    if to_engine > 1 {
+        return Err(CheckError::LoadTwice);
     }
     if to_stdout > 1 {
         return Err(CheckError::StdoutTwice);
@@ -158,21 +203,90 @@ pub async fn check_push(client: &Client, request: &Request) -> Result<(), Box<Pu
     Ok(())
 }
 
-fn check_dest(archive: &Archive) -> Result<(), CheckError> {
-    match &archive.dest {
-        Dest::Stdout => Ok(()),
-        Dest::File(path) => match std::fs::metadata(path) {
-            Ok(found) if found.is_dir() => Err(CheckError::IsDirectory { path: path.clone() }),
+/// Where something is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place<'a> {
+    Stdout,
+    File(&'a Path),
+    /// A directory in one that is there.
+    Directory(&'a Path),
+    /// A directory that is made with those above it.
+    NewDirectory(&'a Path),
+}
+
+impl<'a> Place<'a> {
+    fn of(dest: &'a Dest) -> Self {
+        match dest {
+            Dest::Stdout => Self::Stdout,
+            Dest::File(path) => Self::File(path),
+            Dest::Directory(path) => Self::Directory(path),
+        }
+    }
+}
+
+fn check_place(place: Place<'_>) -> Result<(), CheckError> {
+    match place {
+        Place::Stdout => Ok(()),
+        Place::File(path) => match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(CheckError::IsDirectory {
+                path: path.to_owned(),
+            }),
             // A pipe or device is written to as it is, nothing beside it is touched.
             Ok(found) if !found.is_file() => check_access(path, Access::WRITE_OK),
             Ok(_) | Err(_) => writable(parent(path)),
         },
-        Dest::Directory(path) => match std::fs::metadata(path) {
-            Ok(found) if !found.is_dir() => Err(CheckError::IsFile { path: path.clone() }),
+        Place::Directory(path) | Place::NewDirectory(path) => match std::fs::metadata(path) {
+            Ok(found) if !found.is_dir() => Err(CheckError::IsFile {
+                path: path.to_owned(),
+            }),
             Ok(_) => writable(path),
+            Err(_) if matches!(place, Place::NewDirectory(_)) => {
+                let above = path.ancestors().skip(1).find(|above| above.exists());
+                writable(above.unwrap_or(Path::new(".")))
+            }
             Err(_) => writable(parent(path)),
         },
     }
+}
+
+fn check_push_names(image: &ImageOutput, names: &[Reference]) -> Result<(), CheckError> {
+    if !image.push {
+        return Ok(());
+    }
+    // A name that was given without a tag has this one.
+    let tagged = |name: &&Reference| name.tag().is_some_and(|tag| tag != "latest");
+    match names.iter().find(tagged) {
+        _ if names.is_empty() => Err(CheckError::PushWithoutName),
+        Some(name) if image.by_digest => Err(CheckError::TaggedByDigest { name: name.clone() }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_annotations(
+    encoding: &Encoding,
+    platforms: &[Platform],
+    has_index: bool,
+) -> Result<(), CheckError> {
+    for annotation in &encoding.annotations {
+        let is_of_index = match annotation.level {
+            AnnotationLevel::Index | AnnotationLevel::IndexDescriptor => true,
+            AnnotationLevel::Manifest | AnnotationLevel::ManifestDescriptor => false,
+        };
+        if annotation.level != AnnotationLevel::Manifest && encoding.family == Family::Docker {
+            return Err(CheckError::AnnotationFamily);
+        }
+        if is_of_index && !has_index {
+            return Err(CheckError::IndexAnnotation);
+        }
+        if let Some(platform) = &annotation.platform
+            && !platforms.iter().any(|built| annotation.is_for(built))
+        {
+            return Err(CheckError::AnnotationPlatform {
+                platform: platform.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Returns the directory that holds `path`.

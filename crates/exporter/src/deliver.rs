@@ -3,28 +3,32 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::io::Write;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use oci::{BaseLayer, Descriptor, Digest, Reference};
+use oci::{BaseLayer, Descriptor, Digest, Platform, Reference};
 use registry::PushError;
 use store::images::ImagesError;
 use store::layer::compress::LevelError;
 use store::layer::{ExportError, UnpackError};
-use store::{ExportOptions, PackedLayer, Store};
+use store::{ExportOptions, LayerId, Snapshot, Store};
 
 use crate::archive::{StagedArchive, WriteError};
-use crate::assemble::{AssembleError, Assembled, Listing};
+use crate::assemble::{AssembleError, Assembled, Listing, Recipe};
 use crate::blocking::blocking;
 use crate::check::{CheckError, check};
+use crate::engine::{Engine, EngineError};
 use crate::event::{Event, Events, Task};
+use crate::files::{FilesError, StagedFiles, Tree, Trees};
 use crate::image::Image;
 use crate::oci_layout::Layout;
-use crate::output::{Archive, Encoding, Output};
+use crate::output::{Archive, Encoding, Files, ImageOutput, Output, Times};
 use crate::pack::Pack;
-use crate::push::Push;
+use crate::push::{Push, Tags};
 use crate::{docker_archive, local_store};
 
 /// Base layers that are fetched at once.
@@ -43,6 +47,8 @@ pub struct Request {
     pub multi_platform: bool,
     /// Whether standard output is a terminal; an archive is not written to one.
     pub stdout_is_terminal: bool,
+    /// The engine that images are loaded into, where an output asks for that.
+    pub engine: Option<Engine>,
     /// Threads that pack and compress.
     pub jobs: NonZeroUsize,
 }
@@ -51,22 +57,22 @@ impl Request {
     /// Returns how every new layer is going to be packed; `None` where the outputs differ in that, or
     /// nothing is packed at all.
     pub fn packing(&self) -> Option<ExportOptions> {
-        let mut encodings = BTreeSet::new();
+        let mut ways = BTreeSet::new();
         for output in self.outputs() {
-            match output {
-                Output::Oci(archive) | Output::Docker(archive) => {
-                    encodings.insert(archive.encoding.of_layers().ok()?);
+            match &output {
+                Output::Oci(_) | Output::Docker(_) | Output::Load(_) | Output::Image(_) => {
+                    let encoding = output.encoding()?;
+                    ways.insert((encoding.of_layers().ok()?, encoding.mtime_max(self)));
                 }
-                Output::Image(image) => {
-                    encodings.insert(image.encoding.of_layers().ok()?);
-                }
+                // It reads the files of every layer.
+                Output::Files(_) => return None,
                 Output::CacheOnly => {}
             }
         }
-        let encoding = encodings.pop_first().filter(|_| encodings.is_empty())?;
+        let (encoding, mtime_max) = ways.pop_first().filter(|_| ways.is_empty())?;
         Some(ExportOptions {
             encoding,
-            mtime_max: self.source_date_epoch,
+            mtime_max,
             threads: self.jobs,
         })
     }
@@ -76,6 +82,16 @@ impl Request {
         match self.outputs.as_slice() {
             [] => vec![Output::local_store()],
             outputs => outputs.to_vec(),
+        }
+    }
+}
+
+impl Encoding {
+    /// Returns the latest time that a file of a new layer may have, if there is a limit.
+    pub(crate) fn mtime_max(&self, request: &Request) -> Option<i64> {
+        match self.times {
+            Times::Clamp => self.epoch.or(request.source_date_epoch),
+            Times::Keep => None,
         }
     }
 }
@@ -125,6 +141,12 @@ pub enum DeliverError {
     /// A base layer that a new layer lies on could not be unpacked.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
+    /// Plain files could not be written.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// An engine did not take the image.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// Something could not be put into a registry.
     #[error("pushing {0}")]
     Push(#[from] Box<PushError>),
@@ -145,6 +167,8 @@ impl DeliverError {
             Self::Write(error) => error.help(),
             Self::Check(error) => error.help(),
             Self::Unpack(error) => error.help(),
+            Self::Files(error) => error.help(),
+            Self::Engine(error) => error.help(),
             Self::Pack(ExportError::Disk(error)) | Self::Name(ImagesError::Disk(error)) => {
                 error.help()
             }
@@ -195,27 +219,29 @@ where
         images,
         fetch: &fetch,
         events,
-        jobs: request.jobs,
-        mtime_max: request.source_date_epoch,
+        request,
     };
-    let mut assembled: BTreeMap<Encoding, Assembled> = BTreeMap::new();
-    for encoding in outputs.iter().filter_map(Output::encoding) {
-        if let Entry::Vacant(entry) = assembled.entry(encoding) {
-            let packed = pack.run(encoding.of_layers()?).await?;
-            entry.insert(assemble(images, &packed, request, encoding, events)?);
+    let mut assembled: BTreeMap<Wanted, Assembled> = BTreeMap::new();
+    for wanted in outputs
+        .iter()
+        .filter_map(|output| wanted(output, images, request))
+    {
+        if let Entry::Vacant(entry) = assembled.entry(wanted) {
+            let documents = assemble(&pack, request, entry.key()).await?;
+            entry.insert(documents);
         }
     }
-    let of_output = |output: &'_ Output| output.encoding().and_then(|e| assembled.get(&e));
-    let mut staged = try_join_all(outputs.iter().filter_map(|output| {
-        let assembled = of_output(output)?;
+    let of_output = |output: &'_ Output| assembled.get(&wanted(output, images, request)?);
+    let mut staged = try_join_all(outputs.iter().map(async |output| {
         let delivery = Delivery {
             store,
             client,
-            assembled,
+            images,
+            request,
             names: output.names().unwrap_or(&request.names),
             fetch: &fetch,
         };
-        Some(delivery.stage(output))
+        delivery.stage(output, of_output(output)).await
     }))
     .await?;
     staged.sort_by_key(Staged::turn);
@@ -228,22 +254,73 @@ where
     }))
 }
 
-fn assemble(
-    images: &[Image],
-    packed: &[Vec<PackedLayer>],
-    request: &Request,
+/// What is assembled: outputs that want the same share it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
     encoding: Encoding,
-    events: &Events,
-) -> Result<Assembled, AssembleError> {
-    let listing = if request.multi_platform {
-        Listing::Always
-    } else {
-        Listing::WhereSeveral
+    /// The one image that it is of; `None` is all of them.
+    only: Option<usize>,
+}
+
+fn wanted(output: &Output, images: &[Image], request: &Request) -> Option<Wanted> {
+    let is_listed = images.len() > 1 || request.multi_platform;
+    let only = match output {
+        // An engine has one platform under a name.
+        Output::Load(_) => is_listed.then(|| loaded(images)),
+        Output::Oci(_)
+        | Output::Docker(_)
+        | Output::Image(_)
+        | Output::Files(_)
+        | Output::CacheOnly => None,
     };
-    let epoch = request.source_date_epoch;
-    let assembled = Assembled::new(images, packed, encoding.family, listing, epoch)?;
+    output
+        .encoding()
+        .cloned()
+        .map(|encoding| Wanted { encoding, only })
+}
+
+/// Returns which image an engine on this machine is given: the one it can run best, else the first.
+fn loaded(images: &[Image]) -> usize {
+    let native = Platform::native();
+    let rank = |image: &Image| image.platform.rank_for(&native);
+    let fitting = images
+        .iter()
+        .enumerate()
+        .filter(|(_, image)| rank(image).is_some());
+    fitting
+        .min_by_key(|(_, image)| rank(image))
+        .map_or(0, |(n, _)| n)
+}
+
+async fn assemble<F, E>(
+    pack: &Pack<'_, F>,
+    request: &Request,
+    wanted: &Wanted,
+) -> Result<Assembled, DeliverError>
+where
+    F: AsyncFn(&BaseLayer) -> Result<(), E>,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    let encoding = &wanted.encoding;
+    let images = match wanted.only {
+        Some(n) => pack.images.get(n..=n).unwrap_or_default(),
+        None => pack.images,
+    };
+    let pack = Pack { images, ..*pack };
+    let packed = pack.run(encoding).await?;
+    let converted = pack.convert(encoding).await?;
+    let recipe = Recipe {
+        encoding,
+        converted: &converted,
+        listing: match (request.multi_platform, wanted.only) {
+            (true, None) => Listing::Always,
+            (_, _) => Listing::WhereSeveral,
+        },
+        epoch: encoding.epoch.or(request.source_date_epoch),
+    };
+    let assembled = Assembled::new(images, &packed, recipe)?;
     for document in assembled.documents() {
-        events(Event::Assembled {
+        (pack.events)(Event::Assembled {
             media_type: &document.descriptor.media_type,
             digest: document.descriptor.digest,
         });
@@ -301,6 +378,20 @@ where
         Ok(())
     }
 
+    /// Makes sure that one layer is unpacked.
+    pub(crate) async fn unpacked(&self, layer: &BaseLayer) -> Result<(), DeliverError> {
+        if !self
+            .store
+            .layers()
+            .contains(&LayerId::of_diff_id(&layer.diff_id))
+        {
+            self.layer(layer).await?;
+            let (layers, layer) = (self.store.layers(), layer.clone());
+            blocking(move || layers.unpack(&layer)).await?;
+        }
+        Ok(())
+    }
+
     async fn all(&self, assembled: &Assembled) -> Result<(), DeliverError> {
         let layers = assembled.layers();
         stream::iter(layers.iter().filter_map(|layer| layer.base.as_ref()))
@@ -315,7 +406,8 @@ where
 struct Delivery<'a, F> {
     store: &'a Store,
     client: &'a registry::Client,
-    assembled: &'a Assembled,
+    images: &'a [Image],
+    request: &'a Request,
     names: &'a [Reference],
     fetch: &'a Fetch<'a, F>,
 }
@@ -323,9 +415,17 @@ struct Delivery<'a, F> {
 /// An output of which everything is done but to make it visible.
 enum Staged<'a, F> {
     Nothing,
+    Files(StagedFiles),
     Archive(StagedArchive),
+    Load {
+        engine: Engine,
+        platform: Platform,
+        of_several: bool,
+        layout: Layout,
+    },
     Image {
-        keep: Option<(&'a Assembled, &'a [Reference])>,
+        /// What the store calls it.
+        keep: Option<(&'a Assembled, Vec<Reference>)>,
         push: Option<Push<'a, F>>,
     },
 }
@@ -335,39 +435,118 @@ where
     F: AsyncFn(&BaseLayer) -> Result<(), E>,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    async fn stage(self, output: &Output) -> Result<Staged<'a, F>, DeliverError> {
+    async fn stage(
+        self,
+        output: &Output,
+        assembled: Option<&'a Assembled>,
+    ) -> Result<Staged<'a, F>, DeliverError> {
+        let Some(assembled) = assembled else {
+            return match output {
+                Output::Files(files) => self.files(files).await.map(Staged::Files),
+                Output::Oci(_)
+                | Output::Docker(_)
+                | Output::Load(_)
+                | Output::Image(_)
+                | Output::CacheOnly => Ok(Staged::Nothing),
+            };
+        };
         match output {
             Output::Oci(archive) => {
-                let layout = Layout::new(self.assembled, self.names)?;
-                self.archive(layout, archive).await.map(Staged::Archive)
+                let layout = Layout::new(assembled, self.names)?;
+                let staged = self.archive(assembled, layout, archive).await;
+                staged.map(Staged::Archive)
             }
             Output::Docker(archive) => {
-                let layout = docker_archive::layout(self.assembled, self.names)?;
-                self.archive(layout, archive).await.map(Staged::Archive)
+                let layout = docker_archive::layout(assembled, self.names)?;
+                let staged = self.archive(assembled, layout, archive).await;
+                staged.map(Staged::Archive)
             }
-            Output::Image(image) => {
-                let keep = image.keeps().then_some((self.assembled, self.names));
-                if keep.is_some() {
-                    self.fetch.all(self.assembled).await?;
-                    let (store, assembled) = (self.store.clone(), self.assembled.clone());
-                    blocking(move || local_store::stage(&store, &assembled)).await?;
-                }
-                let push = image.push.then(|| self.push());
-                if let Some(push) = &push {
-                    push.stage().await?;
-                }
-                Ok(Staged::Image { keep, push })
+            Output::Load(_) => {
+                self.fetch.all(assembled).await?;
+                let no_engine = || EngineError::None {
+                    answers: Vec::new(),
+                };
+                Ok(Staged::Load {
+                    engine: self.request.engine.clone().ok_or_else(no_engine)?,
+                    platform: assembled.images[0].platform.clone(),
+                    of_several: self.images.len() > 1,
+                    layout: docker_archive::layout(assembled, self.names)?,
+                })
             }
-            Output::CacheOnly => Ok(Staged::Nothing),
+            Output::Image(image) => self.image(assembled, image).await,
+            Output::Files(_) | Output::CacheOnly => Ok(Staged::Nothing),
         }
+    }
+
+    async fn files(&self, files: &Files) -> Result<StagedFiles, DeliverError> {
+        for image in self.images {
+            for layer in image.base.iter().flat_map(|base| &base.layers) {
+                self.fetch.unpacked(layer).await?;
+            }
+        }
+        let tree = |image: &Image| Tree {
+            platform: image.platform.normalized(),
+            snapshot: Snapshot {
+                layers: image.below(image.layers.len()),
+            },
+        };
+        let is_several = self.images.len() > 1 || self.request.multi_platform;
+        let trees = Trees {
+            layers: self.store.layers(),
+            trees: self.images.iter().map(tree).collect(),
+            split: files.split.unwrap_or(is_several),
+            epoch: files.epoch.or(self.request.source_date_epoch),
+        };
+        let events = self.fetch.events;
+        let dest = files.dest.clone();
+        let path = dest.path().to_owned();
+        events(Event::Started(Task::Write { dest: &path }));
+        let (staged, left_out) = blocking(move || StagedFiles::write(trees, dest)).await?;
+        for path in &left_out {
+            events(Event::LeftOut { path });
+        }
+        events(Event::Finished(Task::Write { dest: &path }));
+        Ok(staged)
+    }
+
+    async fn image(
+        &self,
+        assembled: &'a Assembled,
+        image: &ImageOutput,
+    ) -> Result<Staged<'a, F>, DeliverError> {
+        let keep = image
+            .keeps()
+            .then(|| (assembled, local_store::names(image, self.names, assembled)));
+        if keep.is_some() {
+            self.fetch.all(assembled).await?;
+            let (store, assembled) = (self.store.clone(), assembled.clone());
+            blocking(move || local_store::stage(&store, &assembled)).await?;
+        }
+        let push = image.push.then_some(Push {
+            store: self.store,
+            client: self.client,
+            assembled,
+            names: self.names,
+            tags: match image.by_digest {
+                true => Tags::None,
+                false => Tags::All,
+            },
+            fetch: self.fetch,
+            events: self.fetch.events,
+        });
+        if let Some(push) = &push {
+            push.stage().await?;
+        }
+        Ok(Staged::Image { keep, push })
     }
 
     async fn archive(
         &self,
+        assembled: &Assembled,
         layout: Layout,
         archive: &Archive,
     ) -> Result<StagedArchive, DeliverError> {
-        self.fetch.all(self.assembled).await?;
+        self.fetch.all(assembled).await?;
         let dest = archive.dest.clone();
         let path = dest.path().to_owned();
         let events = self.fetch.events;
@@ -376,17 +555,6 @@ where
         let staged = blocking(move || StagedArchive::write(layout, dest, content)).await?;
         events(Event::Finished(Task::Write { dest: &path }));
         Ok(staged)
-    }
-
-    fn push(&self) -> Push<'a, F> {
-        Push {
-            store: self.store,
-            client: self.client,
-            assembled: self.assembled,
-            names: self.names,
-            fetch: self.fetch,
-            events: self.fetch.events,
-        }
     }
 }
 
@@ -398,16 +566,40 @@ where
     /// Returns when this is published: what can be taken back most easily comes first.
     fn turn(&self) -> u8 {
         match self {
-            Self::Nothing | Self::Archive(_) => 0,
+            Self::Nothing | Self::Archive(_) | Self::Files(_) => 0,
             Self::Image { push: None, .. } => 1,
-            Self::Image { push: Some(_), .. } => 2,
+            Self::Load { .. } => 2,
+            Self::Image { push: Some(_), .. } => 3,
         }
     }
 
     async fn publish(self, store: &Store, events: &Events) -> Result<(), DeliverError> {
         match self {
             Self::Nothing => {}
+            Self::Files(files) => blocking(move || files.publish()).await?,
             Self::Archive(archive) => blocking(move || archive.publish()).await?,
+            Self::Load {
+                engine,
+                platform,
+                of_several,
+                layout,
+            } => {
+                let name = engine.name();
+                let task = Task::Load { engine: name };
+                events(Event::Started(task.clone()));
+                let content = store.content().clone();
+                let write = move |mut input: &mut dyn Write, name: &Path| {
+                    layout.write_tar(&content, &mut input, name)
+                };
+                let said = blocking(move || engine.load(write)).await??;
+                events(Event::Loaded {
+                    engine: name,
+                    platform: &platform,
+                    of_several,
+                    said: &said,
+                });
+                events(Event::Finished(task));
+            }
             Self::Image { keep, push } => {
                 if let Some((assembled, names)) = keep {
                     if names.is_empty() {
@@ -415,7 +607,7 @@ where
                         let images = store.images();
                         blocking(move || images.add_unnamed(listed)).await?;
                     }
-                    for name in names {
+                    for name in &names {
                         let task = Task::Name {
                             reference: name,
                             digest: assembled.top().descriptor.digest,

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use oci::{Digest, MediaType, Reference};
+use oci::{Digest, MediaType, Platform, Reference};
 use registry::Pushed;
 use store::LayerId;
 
@@ -25,6 +25,22 @@ pub enum Event<'a> {
         media_type: &'a MediaType,
         /// Its digest.
         digest: Digest,
+    },
+    /// A file that the output cannot hold: a device, in a directory.
+    LeftOut {
+        /// Its path within the output.
+        path: &'a Path,
+    },
+    /// An engine has taken an image.
+    Loaded {
+        /// What the engine's program is called.
+        engine: &'a str,
+        /// Which platform's image.
+        platform: &'a Platform,
+        /// Whether the result has others, which the engine was not given.
+        of_several: bool,
+        /// What the engine said.
+        said: &'a str,
     },
     /// A blob has come to be in a repository.
     Blob {
@@ -56,6 +72,11 @@ pub enum Task<'a> {
     Write {
         /// Where; `-` is standard output.
         dest: &'a Path,
+    },
+    /// An image is handed to an engine.
+    Load {
+        /// What the engine's program is called.
+        engine: &'a str,
     },
     /// A blob is put into a repository.
     Upload {

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! Image (config, base, layers) ─► pack ─► assemble ─► documents ─┬─► oci_layout ─► docker_archive
+//!                                                                │     └─► engine (docker, podman)
 //!                                                                ├─► push
 //!                                                                └─► local_store
+//!       └─► files (local, tar): no image, but what a container would see
 //! ```
 //!
 //! A build has several results at once: platforms, names, outputs. They are one result to the user,
@@ -27,7 +29,9 @@ pub mod contents;
 pub mod deliver;
 pub mod diff;
 mod docker_archive;
+pub mod engine;
 pub mod event;
+pub mod files;
 pub mod image;
 pub mod import;
 pub mod index;
@@ -41,6 +45,7 @@ pub mod validate;
 
 pub use check::{CheckError, check, check_push};
 pub use deliver::{DeliverError, Delivered, Request, deliver};
+pub use engine::{Engine, EngineError};
 pub use event::{Event, Events, Task};
 pub use image::{Image, NewLayer};
 pub use output::{Output, OutputError};

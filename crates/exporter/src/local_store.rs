@@ -8,12 +8,13 @@ mod name;
 pub use name::{FindError, ImageName, find};
 
 use oci::config::ImageConfig;
-use oci::{Descriptor, DiffId, Digest, Document, Manifest, Platform, Raw};
+use oci::{Descriptor, DiffId, Digest, Document, Manifest, Platform, Raw, Reference};
 use store::Store;
 use store::content::ReadError;
 
 use crate::assemble::Assembled;
 use crate::oci_layout::CREATED;
+use crate::output::ImageOutput;
 
 /// The longest manifest, index or config that is read.
 pub(crate) const DOCUMENT_LIMIT_BYTES: u64 = 8 << 20;
@@ -255,6 +256,29 @@ pub(crate) fn stage(store: &Store, assembled: &Assembled) -> Result<(), store::D
         store.content().put(&document.bytes)?;
     }
     Ok(())
+}
+
+/// Returns everything that the store calls the image of this output.
+pub(crate) fn names(
+    output: &ImageOutput,
+    names: &[Reference],
+    assembled: &Assembled,
+) -> Vec<Reference> {
+    let digest = assembled.top().descriptor.digest;
+    let mut all = match output.by_digest {
+        // It has no tag in the registry, so it gets none here.
+        true => Vec::new(),
+        false => names.to_vec(),
+    };
+    if output.canonical {
+        all.extend(names.iter().map(|name| name.at_digest(digest)));
+    }
+    if let Some(dangling) = &output.dangling_name
+        && (!dangling.only_unnamed || names.is_empty())
+    {
+        all.push(dangling.prefix.at_digest(digest));
+    }
+    all
 }
 
 /// Returns the descriptor under which the store lists `assembled`.

@@ -8,14 +8,15 @@ use std::error::Error;
 use std::num::NonZeroUsize;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use oci::BaseLayer;
-use store::layer::{Encoding, ExportError};
+use oci::{BaseLayer, Digest};
+use store::layer::ExportError;
 use store::{ExportOptions, LayerId, PackedLayer, Store};
 
 use crate::blocking::blocking;
-use crate::deliver::{DeliverError, Fetch};
+use crate::deliver::{DeliverError, Fetch, Request};
 use crate::event::{Event, Events, Task};
 use crate::image::Image;
+use crate::output::{Conversion, Encoding};
 
 /// A new layer and what lies below it: what its blob depends on.
 type Stack = (LayerId, Vec<LayerId>);
@@ -26,11 +27,7 @@ pub(crate) struct Pack<'a, F> {
     pub(crate) images: &'a [Image],
     pub(crate) fetch: &'a Fetch<'a, F>,
     pub(crate) events: &'a Events,
-    /// Threads that work in all.
-    pub(crate) jobs: NonZeroUsize,
-    /// `SOURCE_DATE_EPOCH`: files made by steps are as old as the machine's clock says, so without
-    /// it no two builds would make the same layer.
-    pub(crate) mtime_max: Option<i64>,
+    pub(crate) request: &'a Request,
 }
 
 impl<F, E> Pack<'_, F>
@@ -41,7 +38,7 @@ where
     /// Returns for each image one blob for each of its new layers, in order.
     pub(crate) async fn run(
         &self,
-        encoding: Encoding,
+        encoding: &Encoding,
     ) -> Result<Vec<Vec<PackedLayer>>, DeliverError> {
         let stacks = |image: &Image| -> Vec<Stack> {
             let layers = image.layers.iter().enumerate();
@@ -51,11 +48,13 @@ where
         };
         let wanted: Vec<Vec<Stack>> = self.images.iter().map(stacks).collect();
         let unique: BTreeSet<Stack> = wanted.iter().flatten().cloned().collect();
-        let jobs = self.jobs.get();
+        let jobs = self.request.jobs.get();
         let at_once = jobs.min(unique.len().max(1));
         let options = ExportOptions {
-            encoding,
-            mtime_max: self.mtime_max,
+            encoding: encoding.of_layers()?,
+            // Files made by steps are as old as the machine's clock says, so without an epoch no two
+            // builds would make the same layer.
+            mtime_max: encoding.mtime_max(self.request),
             threads: NonZeroUsize::new(jobs / at_once).unwrap_or(NonZeroUsize::MIN),
         };
         let packed: BTreeMap<Stack, PackedLayer> = stream::iter(unique)
@@ -96,22 +95,42 @@ where
     /// Unpacks the base layers of `stack`: the step that made the layer may have been remembered
     /// from a build whose base is no longer unpacked.
     async fn unpack_below(&self, (_, lowers): &Stack) -> Result<(), DeliverError> {
-        let bases = self.images.iter().filter_map(|image| image.base.as_ref());
-        let layers: BTreeMap<LayerId, &BaseLayer> = bases
-            .flat_map(|base| &base.layers)
+        let layers: BTreeMap<LayerId, &BaseLayer> = self
+            .base_layers()
             .map(|layer| (LayerId::of_diff_id(&layer.diff_id), layer))
             .collect();
         for layer in lowers.iter().filter_map(|id| layers.get(id)) {
-            if !self
-                .store
-                .layers()
-                .contains(&LayerId::of_diff_id(&layer.diff_id))
-            {
-                self.fetch.layer(layer).await?;
-                let (layers, layer) = (self.store.layers(), (*layer).clone());
-                blocking(move || layers.unpack(&layer)).await?;
-            }
+            self.fetch.unpacked(layer).await?;
         }
         Ok(())
+    }
+
+    /// Compresses base layers again, where that is wanted; returns them by the blob they were.
+    pub(crate) async fn convert(
+        &self,
+        encoding: &Encoding,
+    ) -> Result<BTreeMap<Digest, PackedLayer>, DeliverError> {
+        let mut converted = BTreeMap::new();
+        if encoding.bases == Conversion::AsTheyAre {
+            return Ok(converted);
+        }
+        let of_layers = encoding.of_layers()?;
+        for layer in self.base_layers() {
+            let digest = layer.descriptor.digest;
+            let is_so = layer.descriptor.media_type.compression() == Some(encoding.compression);
+            if is_so || converted.contains_key(&digest) {
+                continue;
+            }
+            self.fetch.layer(layer).await?;
+            let (layers, layer, jobs) = (self.store.layers(), layer.clone(), self.request.jobs);
+            let repacked = blocking(move || layers.repack(&layer, of_layers, jobs)).await?;
+            converted.insert(digest, repacked);
+        }
+        Ok(converted)
+    }
+
+    fn base_layers(&self) -> impl Iterator<Item = &BaseLayer> {
+        let bases = self.images.iter().filter_map(|image| image.base.as_ref());
+        bases.flat_map(|base| &base.layers)
     }
 }

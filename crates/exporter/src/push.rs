@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use oci::{BaseLayer, Descriptor, ImageSource, Reference};
+use oci::{BaseLayer, Descriptor, ImageSource, MediaType, Reference};
 use registry::Client;
 use store::Store;
 
-use crate::assemble::{Assembled, Document};
+use crate::assemble::{Assembled, AssembledLayer, Document};
 use crate::blocking::blocking;
 use crate::deliver::{DeliverError, Fetch};
 use crate::event::{Event, Events, Task};
@@ -29,12 +29,22 @@ struct Wanted<'a> {
     base: Option<&'a BaseLayer>,
 }
 
+/// Which tags lead to what is pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tags {
+    /// Those of the names.
+    All,
+    /// None; it is to be found by its digest.
+    None,
+}
+
 /// Pushes `assembled` to registries.
 pub(crate) struct Push<'a, F> {
     pub(crate) store: &'a Store,
     pub(crate) client: &'a Client,
     pub(crate) assembled: &'a Assembled,
     pub(crate) names: &'a [Reference],
+    pub(crate) tags: Tags,
     pub(crate) fetch: &'a Fetch<'a, F>,
     pub(crate) events: &'a Events,
 }
@@ -71,7 +81,8 @@ where
         let members = assembled.index.iter().flat_map(|_| images);
         let members = members.map(|image| &image.manifest);
         // With several names, the first tag is not to be set before all registries accept the top.
-        let top = (self.names.len() > 1).then(|| assembled.top());
+        let is_needed = self.names.len() > 1 || self.tags == Tags::None;
+        let top = is_needed.then(|| assembled.top());
         for level in [members.collect::<Vec<_>>(), top.into_iter().collect()] {
             let puts = repositories.values().flat_map(|target| {
                 let documents = level.iter();
@@ -88,6 +99,9 @@ where
 
     /// Sets the tags.
     pub(crate) async fn publish(&self) -> Result<(), DeliverError> {
+        if self.tags == Tags::None {
+            return Ok(());
+        }
         for name in self.names {
             self.put(name, self.assembled.top()).await?;
         }
@@ -96,10 +110,17 @@ where
 
     /// Returns layers and configs, each once.
     fn blobs(&self) -> Vec<Wanted<'_>> {
-        let layers = self.assembled.layers().into_iter().map(|layer| Wanted {
-            descriptor: &layer.descriptor,
-            base: layer.base.as_ref(),
-        });
+        // Layers that stay foreign are not a registry's to have.
+        let is_foreign = |layer: &&AssembledLayer| {
+            matches!(layer.descriptor.media_type, MediaType::ForeignLayer(..))
+        };
+        let layers = self.assembled.layers().into_iter();
+        let layers = layers
+            .filter(|layer| !is_foreign(layer))
+            .map(|layer| Wanted {
+                descriptor: &layer.descriptor,
+                base: layer.base.as_ref(),
+            });
         let configs: BTreeMap<_, _> = self
             .assembled
             .images

@@ -19,16 +19,19 @@ pub(crate) mod about;
 pub mod apply;
 pub mod compress;
 pub mod diff;
+mod entry;
 mod export;
 pub mod listing;
+pub mod merged;
 pub mod tar;
 pub mod whiteout;
 
 use about::{About, Trust};
 pub use apply::{Limits, UnpackError};
 pub use compress::Encoding;
+pub use entry::Visit;
 pub use export::{ExportError, ExportOptions, PackedLayer};
-pub use tar::TarWriter;
+pub use tar::{EntryKind, Meta, TarError, TarWriter};
 
 /// Name of an unpacked layer: a random number, or the diff ID of a layer that came as a blob.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

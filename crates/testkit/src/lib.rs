@@ -22,6 +22,7 @@
 
 pub mod account;
 pub mod case;
+pub mod docker;
 pub mod git_servers;
 pub mod peer;
 pub mod proxy;
@@ -36,6 +37,7 @@ pub mod tree;
 
 pub use account::Account;
 pub use case::Case;
+pub use docker::Docker;
 pub use pulled::{Image, Pulled};
 pub use rbuild::{Finished, Rbuild};
 pub use registry::Registry;

@@ -5,14 +5,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use exporter::Output;
-use graph::op::{Entitlement, NetworkMode};
+use exporter::output::Annotation;
+use graph::op::NetworkMode;
 use oci::{Platform, Reference};
 
 use super::call::{Call, CallArg};
 use super::reference::ReferenceArgs;
 use super::secrets::SecretArgs;
 use super::steps::StepArgs;
-use crate::args::values::{self, BuildContextArg, KeyValue};
+use crate::args::values::{self, BuildContextArg, KeyValue, Right};
 
 /// Options of `rbuild build`; those that Docker's build has are called as there
 #[derive(Debug, clap::Args)]
@@ -40,14 +41,21 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
-    /// Deliver the result: type=oci|docker,dest=FILE, type=image[,push=true], type=cacheonly;
-    /// repeatable [default: keep the image in the local store]
-    #[arg(short, long = "output", value_name = "type=TYPE,…", allow_hyphen_values = true,
-          value_parser = Output::parse)]
+    /// Deliver the result: files into DIR, or as a tar to `-`; type=local|tar|oci|docker,dest=…,
+    /// type=image[,push=true], type=cacheonly; repeatable [default: keep the image in the local
+    /// store]
+    #[arg(short, long = "output", value_name = "DIR|-|type=TYPE,…", allow_hyphen_values = true,
+          value_parser = values::output)]
     pub(crate) outputs: Vec<Output>,
 
     #[command(flatten)]
     pub(crate) switches: Switches,
+
+    /// Annotate the manifests, or what LEVEL says: manifest, index, manifest-descriptor or
+    /// index-descriptor; repeatable
+    #[arg(long = "annotation", value_name = "[LEVEL[PLATFORM]:]KEY=VALUE",
+          allow_hyphen_values = true, value_parser = values::annotation)]
+    pub(crate) annotations: Vec<Vec<Annotation>>,
 
     /// Set a build argument; without a value it comes from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]", allow_hyphen_values = true,
@@ -73,10 +81,11 @@ pub(crate) struct BuildArgs {
           value_parser = values::network)]
     pub(crate) network: NetworkMode,
 
-    /// Let RUN steps ask for network.host, security.insecure, device or device=NAME
+    /// Let RUN steps ask for network.host, security.insecure, device or device=NAME; or, by
+    /// buildx.local.delete, let mode=delete of an output remove files anywhere
     #[arg(long = "allow", value_name = "RIGHT,…", value_delimiter = ',',
           value_parser = values::entitlement)]
-    pub(crate) entitlements: Vec<Entitlement>,
+    pub(crate) entitlements: Vec<Right>,
 
     #[command(flatten)]
     pub(crate) secrets: SecretArgs,
@@ -118,11 +127,18 @@ pub(crate) struct Switches {
           value_parser = values::boolean)]
     pub(crate) push: bool,
 
-    /// Load the image into a container engine (not supported yet)
+    /// Load the image into the container engine that answers, Docker or Podman
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", default_value = "false", hide_default_value = true,
           value_parser = values::boolean)]
     pub(crate) load: bool,
+
+    /// Take the time of the git commit around PATH as that of everything that is made, unless
+    /// SOURCE_DATE_EPOCH says another
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          value_parser = values::boolean)]
+    pub(crate) reproducible: bool,
 
     /// Look base images up in their registries; this happens in any case
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,

@@ -150,6 +150,26 @@ impl Delivery {
                 let assembled = format!("exporting {kind} {digest} done");
                 packed.into_iter().chain([assembled]).collect()
             }
+            exporter::Event::LeftOut { path } => {
+                let path = path.display();
+                vec![format!(
+                    "left out, as a directory cannot hold it: device {path}"
+                )]
+            }
+            exporter::Event::Loaded {
+                engine,
+                platform,
+                of_several,
+                said,
+            } => {
+                let only = match of_several {
+                    true => " only, as an engine has one platform under a name",
+                    false => "",
+                };
+                let loaded = format!("loaded {platform} into {engine}{only}");
+                let said = said.lines().map(|line| format!("{engine}: {line}"));
+                [loaded].into_iter().chain(said).collect()
+            }
             exporter::Event::Blob {
                 repository,
                 digest,
@@ -191,6 +211,7 @@ fn task_name(task: &Task<'_>) -> String {
         Task::PushManifest { reference, digest } => {
             format!("pushing manifest for {reference}@{digest}")
         }
+        Task::Load { engine } => format!("loading into {engine}"),
         Task::Name { reference, .. } => format!("naming to {reference}"),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use exporter::{CheckError, Output, Request};
@@ -15,6 +15,7 @@ use solver::{Caching, DeviceDirectories, Secret, SshAgent};
 
 use super::args::{BuildArgs, ProgressMode};
 use super::call::{Call, CallArg};
+use super::outputs::{self, OutputsError};
 use super::reference::ReferenceError;
 use super::secrets::{ContextsBySsh, SecretError};
 use super::{proxies, steps};
@@ -78,14 +79,14 @@ pub(super) enum Shown {
 enum OptionError {
     #[error("progress={mode} and quiet cannot be used together")]
     QuietAndProgress { mode: String },
+    #[error(transparent)]
+    Outputs(#[from] OutputsError),
     #[error("progress=tty needs a terminal, which standard error is not")]
     NoTerminal,
     #[error("--no-cache and --no-cache-filter cannot currently be used together")]
     NoCacheTwice,
     #[error(transparent)]
     Reference(#[from] ReferenceError),
-    #[error("--load is not supported yet: rbuild does not speak to container engines")]
-    Load,
     #[error("DOCKER_DEFAULT_PLATFORM: {source}")]
     DefaultPlatform {
         source: oci::platform::PlatformError,
@@ -101,11 +102,7 @@ enum OptionError {
 impl OptionError {
     fn help(&self) -> Option<String> {
         match self {
-            Self::Load => Some(
-                "write an archive and load it: -o type=docker,dest=image.tar, then `docker load \
-                 -i image.tar`"
-                    .to_owned(),
-            ),
+            Self::Outputs(error) => error.help(),
             Self::Secret(error) => error.help(),
             Self::Reference(error) => error.help(),
             Self::NoTerminal => Some("--progress=auto shows what suits the output".to_owned()),
@@ -125,9 +122,6 @@ impl Options {
     }
 
     fn try_read(args: BuildArgs, environment: &Environment) -> Result<Self, OptionError> {
-        if args.switches.load {
-            return Err(OptionError::Load);
-        }
         // What happens anyway: nothing follows from it yet.
         let _base_images_are_always_looked_up: bool = args.switches.pull;
         if args.switches.no_cache && !args.reference.renewed_stages.is_empty() {
@@ -149,15 +143,12 @@ impl Options {
             .and_then(|arg| arg.value.as_deref())
             .is_some_and(|value| values::boolean(value).unwrap_or(false));
         let delivery = Request {
-            outputs: outputs(
-                args.outputs.clone(),
-                args.switches.push,
-                !args.tags.is_empty(),
-            ),
+            outputs: outputs::read(&args)?,
             names: args.tags.clone(),
             source_date_epoch: None,
             multi_platform,
             stdout_is_terminal: io::stdout().is_terminal(),
+            engine: None,
             jobs,
         };
         let call = match (args.call, args.switches.check) {
@@ -203,6 +194,11 @@ impl Options {
             | CheckError::DestTwice { .. }
             | CheckError::DockerSeveral
             | CheckError::PushWithoutName
+            | CheckError::TaggedByDigest { .. }
+            | CheckError::LoadTwice
+            | CheckError::IndexAnnotation
+            | CheckError::AnnotationFamily
+            | CheckError::AnnotationPlatform { .. }
             | CheckError::NameWithDigest { .. } => Failure::of_usage(&error, error.help()),
         })
     }
@@ -218,6 +214,8 @@ impl Options {
         match self.delivery.outputs.as_slice() {
             [Output::Oci(_), ..] => "exporting to oci image format",
             [Output::Docker(_), ..] => "exporting to docker image format",
+            [Output::Load(_), ..] => "exporting to docker image format",
+            [Output::Files(_), ..] => "exporting to client",
             [Output::CacheOnly] => "exporting to nowhere",
             [Output::Image(_) | Output::CacheOnly, ..] | [] => "exporting to image",
         }
@@ -280,30 +278,6 @@ fn wished(environment: &Environment) -> Option<ProgressMode> {
     mode
 }
 
-/// The outputs that are asked for, and those that follow from it.
-///
-/// A build that names its result keeps it in the local store besides writing an archive, so that
-/// `rbuild run` finds it: the blobs are there anyway. Whoever names an image output, `store=false`
-/// included, decides that for himself.
-fn outputs(mut outputs: Vec<Output>, push: bool, named: bool) -> Vec<Output> {
-    if push {
-        Output::push_all(&mut outputs);
-    }
-    let archives = outputs.iter().filter(|output| match output {
-        Output::Oci(_) | Output::Docker(_) => true,
-        Output::Image(_) | Output::CacheOnly => false,
-    });
-    if named
-        && archives.count() == outputs.len()
-        && let Some(encoding) = outputs.iter().find_map(Output::encoding)
-        && let Output::Image(mut image) = Output::local_store()
-    {
-        image.encoding = encoding;
-        outputs.push(Output::Image(image));
-    }
-    outputs
-}
-
 fn definition(args: BuildArgs, environment: &Environment) -> Result<Definition, OptionError> {
     let variable = |arg: KeyValue| {
         let from_environment = || Some(std::env::var_os(&arg.key)?.to_string_lossy().into_owned());
@@ -312,6 +286,7 @@ fn definition(args: BuildArgs, environment: &Environment) -> Result<Definition, 
             arg.value.clone().or_else(from_environment)?,
         ))
     };
+    let source_date_epoch = epoch(&args, environment)?;
     let mut build_args = args.build_args.into_iter().filter_map(variable).collect();
     proxies::add(&mut build_args, environment);
     Ok(Definition {
@@ -332,7 +307,7 @@ fn definition(args: BuildArgs, environment: &Environment) -> Result<Definition, 
         network: args.network,
         entitlements: steps::entitlements(args.entitlements, args.network),
         provisions: args.steps.provisions(),
-        source_date_epoch: environment.source_date_epoch.clone(),
+        source_date_epoch,
     })
 }
 
@@ -354,6 +329,25 @@ fn contexts_by_ssh(args: &BuildArgs) -> ContextsBySsh {
         true => ContextsBySsh::Some,
         false => ContextsBySsh::None,
     }
+}
+
+/// The time that the environment or `--reproducible` says.
+fn epoch(args: &BuildArgs, environment: &Environment) -> Result<Option<String>, OptionError> {
+    let given = environment.source_date_epoch.clone();
+    let is_given = given.is_some()
+        || args
+            .build_args
+            .iter()
+            .any(|arg| arg.key == "SOURCE_DATE_EPOCH");
+    if is_given || !args.switches.reproducible {
+        return Ok(given);
+    }
+    let context = Path::new(&args.context);
+    Ok(Some(match context.is_dir() {
+        true => outputs::commit_time(context)?,
+        // A repository elsewhere has a commit, an archive the time of its files.
+        false => "context".to_owned(),
+    }))
 }
 
 fn platforms(

@@ -2,10 +2,14 @@
 
 use std::io;
 
+use base64::Engine as _;
+use dockerfile::Source;
+use dockerfile::lint::Warning;
 use exporter::{Delivered, Image, NewLayer};
 use graph::{LayerEffect, TargetImage};
 use oci::{Descriptor, Digest, History};
 use serde::Serialize;
+use serde_json::{Value, json};
 use solver::{FileSystem, SolvedLayer};
 
 use super::options::{Options, Shown};
@@ -41,6 +45,13 @@ pub(super) fn image(target: &TargetImage, files: &FileSystem) -> Image {
 /// `--metadata-file` (`cli-and-outputs.md` §10).
 #[derive(Debug, Serialize)]
 struct Metadata<'a> {
+    #[serde(rename = "buildx.build.ref")]
+    build: String,
+    #[serde(
+        rename = "buildx.build.warnings",
+        skip_serializing_if = "Option::is_none"
+    )]
+    warnings: Option<Value>,
     #[serde(
         rename = "containerimage.config.digest",
         skip_serializing_if = "Option::is_none"
@@ -61,8 +72,10 @@ struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    fn of(delivered: Option<&'a Delivered>) -> Self {
+    fn of(delivered: Option<&'a Delivered>, warnings: Option<Value>) -> Self {
         Self {
+            build: format!("default/default/{}", build_id()),
+            warnings,
             config_digest: delivered.and_then(|delivered| delivered.config_digest),
             descriptor: delivered.map(|delivered| &delivered.descriptor),
             digest: delivered.map(|delivered| delivered.digest),
@@ -86,10 +99,16 @@ pub(super) fn clear(options: &Options) -> Result<(), Failure> {
 }
 
 /// Tells what was delivered, wherever that was asked for.
-pub(super) fn write(options: &Options, delivered: Option<&Delivered>) -> Result<(), Failure> {
+///
+/// `warnings` are what is unwise in the Dockerfile, where the file is to tell that.
+pub(super) fn write(
+    options: &Options,
+    delivered: Option<&Delivered>,
+    warnings: Option<Value>,
+) -> Result<(), Failure> {
     let id = delivered.map(|delivered| delivered.config_digest.unwrap_or(delivered.digest));
     if let Some(path) = &options.metadata_file {
-        let json = serde_json::to_string_pretty(&Metadata::of(delivered));
+        let json = serde_json::to_string_pretty(&Metadata::of(delivered, warnings));
         let json = json.map_err(|error| Failure::new(&error, None))?;
         files::replace(path, (json + "\n").as_bytes())?;
     }
@@ -101,6 +120,36 @@ pub(super) fn write(options: &Options, delivered: Option<&Delivered>) -> Result<
         (Shown::Quiet, None) | (Shown::Plain | Shown::Tty | Shown::RawJson | Shown::Nothing, _) => {
             Ok(())
         }
+    }
+}
+
+/// Returns warnings as the reference's metadata file has them: texts in base64.
+pub(super) fn warnings(source: &Source, warnings: &[Warning]) -> Value {
+    let encoded = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let place = |offset: usize| {
+        let position = source.position(offset);
+        json!({"line": position.line, "character": position.column})
+    };
+    let told = warnings.iter().map(|warning| {
+        let rule = warning.rule;
+        json!({
+            "level": 1,
+            "short": encoded(&format!("{}: {}", rule.name(), warning.detail)),
+            "detail": [encoded(rule.description())],
+            "url": rule.url(),
+            "sourceInfo": {"filename": source.name(), "data": encoded(source.text())},
+            "range": [{"start": place(warning.span.start), "end": place(warning.span.end)}],
+        })
+    });
+    told.collect()
+}
+
+/// Returns a name that no other build has.
+fn build_id() -> String {
+    let mut bytes = [0_u8; 16];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(_) => u128::from_ne_bytes(bytes).to_string(),
+        Err(_) => std::process::id().to_string(),
     }
 }
 
@@ -129,22 +178,22 @@ mod tests {
             names: Vec::new(),
         };
         let keys = |delivered: Option<&Delivered>| {
-            let value = serde_json::to_value(Metadata::of(delivered)).unwrap();
+            let value = serde_json::to_value(Metadata::of(delivered, None)).unwrap();
             let keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
             keys.join(" ")
         };
-        assert_eq!(keys(None), "");
+        assert_eq!(keys(None), "buildx.build.ref");
         assert_eq!(
             keys(Some(&delivered)),
-            "containerimage.descriptor containerimage.digest"
+            "buildx.build.ref containerimage.descriptor containerimage.digest"
         );
         delivered.config_digest = Some(digest);
         delivered.names = vec!["a".parse().unwrap(), "b:1".parse().unwrap()];
         assert_eq!(
             keys(Some(&delivered)),
-            "containerimage.config.digest containerimage.descriptor containerimage.digest image.name"
+            "buildx.build.ref containerimage.config.digest containerimage.descriptor containerimage.digest image.name"
         );
-        let names = Metadata::of(Some(&delivered)).names;
+        let names = Metadata::of(Some(&delivered), None).names;
         assert_eq!(
             names.as_deref(),
             Some("docker.io/library/a:latest,docker.io/library/b:1")

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use crate::args::values::Right;
 use graph::op::{Entitlement, ExtraHost, NetworkMode, Provisions, ResourceLimit};
 use sandbox::network::{BadHostName, HostEntry};
 use solver::DeviceDirectories;
@@ -79,15 +80,16 @@ impl StepArgs {
 }
 
 /// What steps may ask for. Who chooses the host's network for all of them allows it.
-pub(super) fn entitlements(
-    allowed: Vec<Entitlement>,
-    network: NetworkMode,
-) -> BTreeSet<Entitlement> {
+pub(super) fn entitlements(allowed: Vec<Right>, network: NetworkMode) -> BTreeSet<Entitlement> {
     let chosen = match network {
         NetworkMode::Host => Some(Entitlement::NetworkHost),
         NetworkMode::Default | NetworkMode::None => None,
     };
-    allowed.into_iter().chain(chosen).collect()
+    let allowed = allowed.into_iter().filter_map(|right| match right {
+        Right::OfSteps(entitlement) => Some(entitlement),
+        Right::DeleteInOutput => None,
+    });
+    allowed.chain(chosen).collect()
 }
 
 /// Reads `NAME:ADDRESS` or `NAME=ADDRESS`.

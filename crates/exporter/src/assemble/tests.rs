@@ -41,9 +41,29 @@ fn packed(image: &Image) -> Vec<PackedLayer> {
         .collect()
 }
 
+fn made(
+    images: &[Image],
+    packed: &[Vec<PackedLayer>],
+    family: Family,
+    listing: Listing,
+    epoch: Option<i64>,
+) -> Result<Assembled, AssembleError> {
+    let encoding = Encoding {
+        family,
+        ..Encoding::default()
+    };
+    let recipe = Recipe {
+        encoding: &encoding,
+        converted: &BTreeMap::new(),
+        listing,
+        epoch,
+    };
+    Assembled::new(images, packed, recipe)
+}
+
 fn assemble(images: &[Image], family: Family, epoch: Option<i64>) -> Assembled {
     let packed: Vec<_> = images.iter().map(packed).collect();
-    Assembled::new(images, &packed, family, Listing::WhereSeveral, epoch).unwrap()
+    made(images, &packed, family, Listing::WhereSeveral, epoch).unwrap()
 }
 
 fn json_of(document: &Document) -> Value {
@@ -189,7 +209,7 @@ fn several_platforms_are_listed_in_the_order_of_the_request() {
 #[test]
 fn an_index_of_one_is_made_where_it_is_asked_for() {
     let image = image("linux/amd64", &[], Vec::new());
-    let assembled = Assembled::new(
+    let assembled = made(
         &[image],
         &[Vec::new()],
         Family::Docker,
@@ -204,7 +224,7 @@ fn an_index_of_one_is_made_where_it_is_asked_for() {
     );
     assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
     assert!(matches!(
-        Assembled::new(&[], &[], Family::Oci, Listing::Always, None),
+        made(&[], &[], Family::Oci, Listing::Always, None),
         Err(AssembleError::NoImage)
     ));
 }
@@ -248,7 +268,7 @@ fn a_base_that_contradicts_itself_is_refused() {
     let mut image = image("linux/amd64", &[], Vec::new());
     image.base = Some(base);
     assert!(matches!(
-        Assembled::new(&[image], &[Vec::new()], Family::Oci, Listing::Always, None),
+        made(&[image], &[Vec::new()], Family::Oci, Listing::Always, None),
         Err(AssembleError::Base {
             layers: 1,
             diff_ids: 2
@@ -363,7 +383,7 @@ fn as_many_lines_have_a_layer_as_there_are_layers() {
 fn an_epoch_that_is_no_time_is_refused() {
     let image = image("linux/amd64", &[], Vec::new());
     assert!(matches!(
-        Assembled::new(
+        made(
             &[image],
             &[Vec::new()],
             Family::Oci,

@@ -12,6 +12,7 @@ fn request(outputs: &[&str]) -> Request {
         source_date_epoch: None,
         multi_platform: false,
         stdout_is_terminal: false,
+        engine: None,
         jobs: NonZeroUsize::MIN,
     }
 }

@@ -1,78 +1,71 @@
-//! The `key=value` list of an output, consumed attribute by attribute.
+//! The attributes of an output, consumed one by one; what is left at the end is refused.
 
 use std::path::PathBuf;
 
 use oci::{Compression, Family, Reference};
 
-use super::{Archive, Dest, Encoding, ImageOutput, OutputError};
+use super::record::{fields, nearest};
+use super::{
+    Annotation, Archive, Conversion, DanglingName, Dest, Encoding, Files, FilesDest, Foreign,
+    ImageOutput, Load, Others, OutputError, Times,
+};
 
 const TYPES: [&str; 7] = [
+    "local",
+    "tar",
     "oci",
     "docker",
     "image",
     "registry",
     "cacheonly",
-    "local",
-    "tar",
 ];
 
-/// Attributes of image outputs that rbuild does not have yet, and the value that asks for what
+/// Attributes of attestations, which rbuild does not make yet, and the value that asks for what
 /// happens anyway.
-const NOT_YET: [(&str, Option<&str>); 14] = [
-    ("push-by-digest", Some("false")),
-    ("registry.insecure", Some("false")),
-    ("unpack", Some("false")),
-    ("dangling-name-prefix", None),
-    ("danging-name-empty-only", Some("false")),
-    ("name-canonical", Some("false")),
-    ("force-compression", Some("false")),
-    ("oci-artifact", None),
-    ("attestation-inline", None),
+const NOT_YET: [(&str, Option<bool>); 3] = [
+    ("oci-artifact", Some(false)),
+    ("attestation-inline", Some(false)),
     ("attestation-prefix", None),
-    ("prefer-nondist-layers", Some("false")),
-    ("rewrite-timestamp", Some("false")),
-    ("source-date-epoch", None),
-    ("annotation", None),
 ];
 
-const OF_ARCHIVES: [&str; 6] = [
-    "dest",
-    "tar",
+const OF_LOCAL: &[&str] = &["dest", "platform-split", "mode", "source-date-epoch"];
+const OF_TAR: &[&str] = &["dest", "platform-split", "source-date-epoch"];
+
+/// What all types have that make images, [`OF_ARCHIVES`] and [`OF_IMAGES`] besides.
+const OF_ENCODING: &[&str] = &[
     "name",
     "compression",
     "compression-level",
+    "force-compression",
     "oci-mediatypes",
+    "prefer-nondist-layers",
+    "rewrite-timestamp",
+    "source-date-epoch",
+    "annotation.KEY",
 ];
-
-const OF_IMAGES: [&str; 6] = [
+const OF_ARCHIVES: &[&str] = &["dest", "tar"];
+const OF_DOCKER: &[&str] = &["dest", "tar", "context"];
+const OF_IMAGES: &[&str] = &[
     "push",
+    "push-by-digest",
+    "registry.insecure",
+    "unpack",
     "store",
-    "name",
-    "compression",
-    "compression-level",
-    "oci-mediatypes",
+    "name-canonical",
+    "dangling-name-prefix",
+    "danging-name-empty-only",
 ];
 
 pub(super) struct Attributes {
     kind: &'static str,
     rest: Vec<(String, String)>,
-    /// Whether `dest` named a place, be it standard output.
-    pub(super) has_dest: bool,
 }
 
 impl Attributes {
     pub(super) fn parse(text: &str) -> Result<Self, OutputError> {
-        let mut rest = Vec::new();
-        for field in split_record(text)? {
-            let (key, value) = field.split_once('=').ok_or_else(|| OutputError::Field {
-                field: field.clone(),
-            })?;
-            rest.push((key.trim().to_ascii_lowercase(), value.to_owned()));
-        }
         let mut attributes = Self {
             kind: "",
-            rest,
-            has_dest: false,
+            rest: fields(text)?,
         };
         let found = attributes.take("type").ok_or(OutputError::NoType)?;
         attributes.kind =
@@ -90,15 +83,89 @@ impl Attributes {
         self.kind
     }
 
+    /// Takes `dest`; an empty one is none.
+    fn dest(&mut self) -> Option<String> {
+        self.take("dest").filter(|dest| !dest.is_empty())
+    }
+
+    pub(super) fn local(&mut self) -> Result<Files, OutputError> {
+        let path = match self.dest().as_deref() {
+            None => {
+                return Err(OutputError::NoDirectory {
+                    kind: self.kind,
+                    when: "",
+                });
+            }
+            Some("-") => return Err(OutputError::LocalToStdout),
+            Some(path) => PathBuf::from(path),
+        };
+        let others = match self.take("mode").as_deref() {
+            None | Some("copy") => Others::Keep,
+            Some("delete") => Others::Delete,
+            Some(other) => {
+                return Err(OutputError::Value {
+                    attribute: "mode",
+                    value: other.to_owned(),
+                    expected: "copy or delete",
+                });
+            }
+        };
+        self.files(FilesDest::Directory { path, others })
+    }
+
+    pub(super) fn tar(&mut self) -> Result<Files, OutputError> {
+        let dest = match self.dest() {
+            Some(path) if path != "-" => FilesDest::Tar(path.into()),
+            Some(_) | None => FilesDest::Stdout,
+        };
+        self.files(dest)
+    }
+
+    fn files(&mut self, dest: FilesDest) -> Result<Files, OutputError> {
+        Ok(Files {
+            dest,
+            split: self.boolean("platform-split")?,
+            epoch: self.number("source-date-epoch", "seconds since 1970")?,
+        })
+    }
+
+    /// Reads `type=docker`: without a place it means to hand the image to an engine.
+    pub(super) fn docker(&mut self) -> Result<Result<Archive, Load>, OutputError> {
+        let context = self.take("context");
+        let has_dest = self
+            .rest
+            .iter()
+            .any(|(key, value)| key == "dest" && !value.is_empty());
+        let is_directory = self.rest.iter().any(|(key, _)| key == "tar");
+        if has_dest || is_directory {
+            if context.is_some() {
+                return Err(OutputError::Conflict {
+                    one: "context",
+                    other: if has_dest { "dest" } else { "tar" },
+                });
+            }
+            return Ok(Ok(self.archive()?));
+        }
+        self.take("dest");
+        Ok(Err(Load {
+            context,
+            names: self.names()?,
+            encoding: self.encoding()?,
+        }))
+    }
+
     pub(super) fn archive(&mut self) -> Result<Archive, OutputError> {
-        let dest = self.take("dest").filter(|dest| !dest.is_empty());
-        self.has_dest = dest.is_some();
         let is_tar = self.boolean("tar")?.unwrap_or(true);
-        let dest = match (dest, is_tar) {
+        let dest = match (self.dest(), is_tar) {
             (Some(path), true) if path != "-" => Dest::File(path.into()),
             (_, true) => Dest::Stdout,
             (Some(path), false) if path != "-" => Dest::Directory(PathBuf::from(path)),
-            (_, false) => return Err(OutputError::NoDirectory { kind: self.kind }),
+            (_, false) => {
+                return Err(OutputError::NoDirectory {
+                    kind: self.kind,
+                    when: " with tar=false",
+                });
+            }
         };
         Ok(Archive {
             dest,
@@ -107,11 +174,34 @@ impl Attributes {
         })
     }
 
-    pub(super) fn image(&mut self, push: bool) -> Result<ImageOutput, OutputError> {
+    pub(super) fn image(&mut self) -> Result<ImageOutput, OutputError> {
+        let push = self.boolean("push")?;
+        if (self.kind, push) == ("registry", Some(false)) {
+            return Err(OutputError::Conflict {
+                one: "type=registry",
+                other: "push=false",
+            });
+        }
+        let prefix = self.take("dangling-name-prefix");
+        let only_unnamed = self.boolean("danging-name-empty-only")?.unwrap_or(false);
+        let dangling_name = prefix
+            .filter(|prefix| !prefix.is_empty())
+            .map(|prefix| {
+                Ok::<_, OutputError>(DanglingName {
+                    prefix: name(&prefix)?,
+                    only_unnamed,
+                })
+            })
+            .transpose()?;
         Ok(ImageOutput {
-            names: self.names()?,
-            push,
+            push: push.unwrap_or(self.kind == "registry"),
+            by_digest: self.boolean("push-by-digest")?.unwrap_or(false),
+            insecure: self.boolean("registry.insecure")?.unwrap_or(false),
+            unpack: self.boolean("unpack")?.unwrap_or(false),
             store: self.boolean("store")?,
+            canonical: self.boolean("name-canonical")?.unwrap_or(false),
+            dangling_name,
+            names: self.names()?,
             encoding: self.encoding()?,
         })
     }
@@ -124,81 +214,106 @@ impl Attributes {
             .split(',')
             .map(str::trim)
             .filter(|name| !name.is_empty())
-            .map(|name| {
-                let parsed: Reference = name.parse().map_err(|source| OutputError::Name {
-                    name: name.to_owned(),
-                    source,
-                })?;
-                match parsed.digest() {
-                    None => Ok(parsed),
-                    Some(_) => Err(OutputError::NameWithDigest {
-                        name: name.to_owned(),
-                    }),
-                }
-            })
+            .map(name)
             .collect::<Result<_, _>>()?;
         Ok((!names.is_empty()).then_some(names))
     }
 
     fn encoding(&mut self) -> Result<Encoding, OutputError> {
-        let family = match self.boolean("oci-mediatypes")? {
+        let asked_family = self.boolean("oci-mediatypes")?;
+        if (self.kind, asked_family) == ("oci", Some(false)) {
+            return Err(OutputError::Value {
+                attribute: "oci-mediatypes",
+                value: "false".to_owned(),
+                expected: "true, as an OCI layout has OCI media types; type=docker has Docker's",
+            });
+        }
+        let family = match asked_family {
             None | Some(true) => Family::Oci,
-            Some(false) if self.kind == "oci" => {
-                return Err(OutputError::Value {
-                    attribute: "oci-mediatypes",
-                    value: "false".to_owned(),
-                    expected: "true, as an OCI layout has OCI media types; type=docker has Docker's",
-                });
-            }
             Some(false) => Family::Docker,
         };
-        let compression = match self.take("compression").as_deref() {
-            None | Some("gzip") => Compression::Gzip,
-            Some("zstd") => Compression::Zstd,
-            Some("uncompressed") => Compression::Uncompressed,
-            Some("estargz") => {
-                return Err(OutputError::AttributeNotYet {
-                    attribute: "compression".to_owned(),
-                    value: "estargz".to_owned(),
-                    kind: self.kind,
-                });
-            }
-            Some(other) => {
-                return Err(OutputError::Value {
-                    attribute: "compression",
-                    value: other.to_owned(),
-                    expected: "uncompressed, gzip or zstd",
-                });
-            }
+        let encoding = Encoding {
+            family,
+            compression: self.compression(family)?,
+            level: self.number("compression-level", "a number")?,
+            bases: match self.boolean("force-compression")? {
+                Some(true) => Conversion::Convert,
+                Some(false) | None => Conversion::AsTheyAre,
+            },
+            foreign: match self.boolean("prefer-nondist-layers")? {
+                Some(true) => Foreign::Keep,
+                Some(false) | None => Foreign::Ordinary,
+            },
+            times: match self.boolean("rewrite-timestamp")? {
+                Some(false) => Times::Keep,
+                Some(true) | None => Times::Clamp,
+            },
+            epoch: self.number("source-date-epoch", "seconds since 1970")?,
+            annotations: self.annotations()?,
         };
-        let level = self
-            .take("compression-level")
-            .map(|value| {
-                value.parse().map_err(|_| OutputError::Value {
-                    attribute: "compression-level",
-                    value,
-                    expected: "a number",
-                })
-            })
-            .transpose()?;
-        if let (Compression::Uncompressed, Some(level)) = (compression, level) {
+        if let (Compression::Uncompressed, Some(level)) = (encoding.compression, encoding.level) {
             return Err(OutputError::Value {
                 attribute: "compression-level",
                 value: i32::to_string(&level),
                 expected: "none, as nothing is compressed",
             });
         }
-        let encoding = Encoding {
-            family,
-            compression,
-            level,
-        };
         encoding.of_layers()?;
         Ok(encoding)
     }
 
+    fn compression(&mut self, family: Family) -> Result<Compression, OutputError> {
+        match self.take("compression").as_deref() {
+            None | Some("gzip") => Ok(Compression::Gzip),
+            Some("zstd") => Ok(Compression::Zstd),
+            Some("uncompressed") => Ok(Compression::Uncompressed),
+            Some("estargz") if family == Family::Docker => Err(OutputError::Conflict {
+                one: "compression=estargz",
+                other: "oci-mediatypes=false",
+            }),
+            Some("estargz") => Err(OutputError::AttributeNotYet {
+                attribute: "compression".to_owned(),
+                value: "estargz".to_owned(),
+                kind: self.kind,
+            }),
+            Some(other) => Err(OutputError::Value {
+                attribute: "compression",
+                value: other.to_owned(),
+                expected: "uncompressed, gzip or zstd",
+            }),
+        }
+    }
+
+    fn annotations(&mut self) -> Result<Vec<Annotation>, OutputError> {
+        let mut annotations = Vec::new();
+        let mut rest = Vec::new();
+        for (key, value) in std::mem::take(&mut self.rest) {
+            match Annotation::of_attribute(&key, &value) {
+                Some(annotation) => annotations.push(annotation?),
+                None => rest.push((key, value)),
+            }
+        }
+        self.rest = rest;
+        Ok(annotations)
+    }
+
+    fn number<N: std::str::FromStr>(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<N>, OutputError> {
+        let number = |value: String| {
+            value.parse().map_err(|_| OutputError::Value {
+                attribute: key,
+                value,
+                expected,
+            })
+        };
+        self.take(key).map(number).transpose()
+    }
+
     /// Takes a truth value in any of the spellings of the reference.
-    pub(super) fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, OutputError> {
+    fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, OutputError> {
         let Some(value) = self.take(key) else {
             return Ok(None);
         };
@@ -224,33 +339,28 @@ impl Attributes {
 
     /// Refuses what was not taken.
     pub(super) fn finish(self) -> Result<(), OutputError> {
-        let known: &[&'static str] = match self.kind {
-            "oci" | "docker" => &OF_ARCHIVES,
-            "image" | "registry" => &OF_IMAGES,
-            _ => &[],
+        let (of_kind, of_encoding) = match self.kind {
+            "local" => (OF_LOCAL, [].as_slice()),
+            "tar" => (OF_TAR, [].as_slice()),
+            "oci" => (OF_ARCHIVES, OF_ENCODING),
+            "docker" => (OF_DOCKER, OF_ENCODING),
+            "image" | "registry" => (OF_IMAGES, OF_ENCODING),
+            _ => ([].as_slice(), [].as_slice()),
         };
-        let is_image = !known.is_empty();
         for (found, value) in self.rest {
-            let base = found
-                .split(['.', '-', '['])
-                .next()
-                .filter(|word| *word == "annotation" && is_image)
-                .unwrap_or(&found);
-            match NOT_YET.iter().find(|(name, _)| is_image && *name == base) {
-                Some((_, Some(harmless)))
-                    if parse_bool(&value).is_some_and(|value| {
-                        parse_bool(harmless).is_some_and(|harmless| harmless == value)
-                    }) => {}
-                Some(_) => {
+            match NOT_YET.iter().find(|(name, _)| *name == found) {
+                Some((_, Some(harmless))) if parse_bool(&value) == Some(*harmless) => {}
+                Some(_) if self.kind != "cacheonly" => {
                     return Err(OutputError::AttributeNotYet {
                         attribute: found,
                         value,
                         kind: self.kind,
                     });
                 }
-                None => {
+                Some(_) | None => {
+                    let known = of_kind.iter().chain(of_encoding).copied();
                     return Err(OutputError::UnknownAttribute {
-                        nearest: nearest(&found, known.iter().copied()),
+                        nearest: nearest(&found, known),
                         found,
                         kind: self.kind,
                     });
@@ -261,70 +371,24 @@ impl Attributes {
     }
 }
 
+/// Reads a name to be given.
+fn name(name: &str) -> Result<Reference, OutputError> {
+    let parsed: Reference = name.parse().map_err(|source| OutputError::Name {
+        name: name.to_owned(),
+        source,
+    })?;
+    match parsed.digest() {
+        None => Ok(parsed),
+        Some(_) => Err(OutputError::NameWithDigest {
+            name: name.to_owned(),
+        }),
+    }
+}
+
 fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
-}
-
-/// Splits one CSV record: a field that starts with a quote may hold commas, `""` in it is a quote.
-fn split_record(text: &str) -> Result<Vec<String>, OutputError> {
-    let misplaced = || OutputError::Quote {
-        text: text.to_owned(),
-    };
-    let mut fields = Vec::new();
-    let mut chars = text.chars().peekable();
-    loop {
-        let mut field = String::new();
-        if chars.next_if_eq(&'"').is_some() {
-            loop {
-                match chars.next().ok_or_else(misplaced)? {
-                    '"' if chars.next_if_eq(&'"').is_some() => field.push('"'),
-                    '"' => break,
-                    other => field.push(other),
-                }
-            }
-        } else {
-            while let Some(other) = chars.next_if(|c| *c != ',') {
-                if other == '"' {
-                    return Err(misplaced());
-                }
-                field.push(other);
-            }
-        }
-        fields.push(field);
-        match chars.next() {
-            None => return Ok(fields),
-            Some(',') => {}
-            Some(_) => return Err(misplaced()),
-        }
-    }
-}
-
-/// Returns the word of `known` that `found` is most likely a slip of: at most two edits away.
-fn nearest(found: &str, known: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
-    known
-        .into_iter()
-        .map(|word| (edits(found, word), word))
-        .filter(|(distance, word)| *distance <= 2 && *distance < word.len())
-        .min()
-        .map(|(_, word)| word)
-}
-
-/// Levenshtein's distance between two words.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -67,13 +67,15 @@ fn push_makes_every_image_pushed_and_adds_one_where_there_is_none() {
 
 #[test]
 fn compression_and_families_are_read() {
-    let encoding = |text: &str| Output::parse(text).map(|output| output.encoding().unwrap());
+    let encoding =
+        |text: &str| Output::parse(text).map(|output| output.encoding().unwrap().clone());
     assert_eq!(
         encoding("type=oci,dest=x,compression=zstd,compression-level=22").unwrap(),
         Encoding {
             family: Family::Oci,
             compression: Compression::Zstd,
             level: Some(22),
+            ..Encoding::default()
         }
     );
     assert_eq!(
@@ -120,26 +122,37 @@ fn what_is_wrong_is_named_with_the_way_out() {
             Some("`push`"),
         ),
         (
-            "type=oci,dest=x,annotation-index.a=b",
-            "`annotation-index.a=b` of output type `oci` is not supported yet",
+            "type=oci,dest=x,annotation-x.a=b",
+            "unrecognized annotation type x",
+            Some("manifest-descriptor"),
+        ),
+        (
+            "type=image,oci-artifact=true",
+            "`oci-artifact=true` of output type `image` is not supported yet",
             None,
         ),
         (
-            "type=image,push-by-digest=true",
-            "`push-by-digest=true` of output type `image` is not supported yet",
+            "type=image,compression=estargz,oci-mediatypes=false",
+            "exporter option \"compression=estargz\" conflicts with \"oci-mediatypes=false\"",
+            None,
+        ),
+        ("type=local", "dest is required for local exporter", None),
+        (
+            "type=local,dest=-",
+            "dest cannot be stdout for local exporter",
+            Some("-o -"),
+        ),
+        (
+            "type=local,dest=x,name=a",
+            "unknown attribute `name` of output type `local`",
             None,
         ),
         (
-            "out",
-            "output type `local` is not supported yet",
-            Some("oci"),
+            "type=tar,platform-spilt=true",
+            "unknown attribute `platform-spilt` of output type `tar`",
+            Some("`platform-split`"),
         ),
-        ("-", "output type `tar` is not supported yet", Some("oci")),
-        (
-            "type=docker",
-            "loading the result into an engine is not supported yet",
-            Some("docker load"),
-        ),
+        ("", "type is required for output", Some("for example")),
         (
             "type=oci,dest",
             "invalid output: `dest` is not of the form key=value",
@@ -179,11 +192,81 @@ fn what_is_wrong_is_named_with_the_way_out() {
 #[test]
 fn values_that_ask_for_what_happens_anyway_are_accepted() {
     assert_eq!(
-        Output::parse("type=image,unpack=false,force-compression=0"),
+        Output::parse("type=image,unpack=false,attestation-inline=0,oci-artifact=false"),
         Ok(Output::local_store())
     );
-    assert!(Output::parse("type=image,unpack=true").is_err());
     assert!(Output::parse("type=cacheonly,unpack=false").is_err());
+}
+
+#[test]
+fn c01_a_word_alone_is_a_directory_of_files() {
+    let directory = |path: &str, others| {
+        let path = path.into();
+        Output::Files(Files {
+            dest: FilesDest::Directory { path, others },
+            split: None,
+            epoch: None,
+        })
+    };
+    assert_eq!(Output::parse("out"), Ok(directory("out", Others::Keep)));
+    assert_eq!(
+        Output::parse("type=local,dest=out,mode=delete"),
+        Ok(directory("out", Others::Delete))
+    );
+    let stdout = Output::Files(Files {
+        dest: FilesDest::Stdout,
+        split: None,
+        epoch: None,
+    });
+    for text in ["-", "type=tar", "type=tar,dest=-"] {
+        assert_eq!(Output::parse(text), Ok(stdout.clone()), "{text}");
+    }
+    let Ok(Output::Image(image)) = Output::parse("type=image") else {
+        panic!("not an image");
+    };
+    assert!(!image.push);
+}
+
+#[test]
+fn attributes_of_images_are_read() {
+    let text = "type=image,name=a,push-by-digest=true,name-canonical=true,push=true,\
+                registry.insecure=true,dangling-name-prefix=p,danging-name-empty-only=1,\
+                unpack=true,force-compression=true,prefer-nondist-layers=true,\
+                rewrite-timestamp=false,source-date-epoch=5,annotation.Org.key=v,\
+                annotation-manifest[linux/arm64].k=v";
+    let Output::Image(image) = Output::parse(text).unwrap() else {
+        panic!("not an image");
+    };
+    assert!(image.push && image.by_digest && image.canonical && image.insecure && image.unpack);
+    let dangling = image.dangling_name.unwrap();
+    assert!(dangling.only_unnamed);
+    assert_eq!(dangling.prefix.name(), "docker.io/library/p");
+    let encoding = image.encoding;
+    assert_eq!(encoding.bases, Conversion::Convert);
+    assert_eq!(encoding.foreign, Foreign::Keep);
+    assert_eq!(encoding.times, Times::Keep);
+    assert_eq!(encoding.epoch, Some(5));
+    let keys: Vec<&str> = encoding
+        .annotations
+        .iter()
+        .map(|a| a.key.as_str())
+        .collect();
+    assert_eq!(keys, ["Org.key", "k"]);
+}
+
+#[test]
+fn docker_without_a_place_is_loaded() {
+    for text in ["type=docker", "type=docker,dest=", "type=docker,context=c"] {
+        assert!(matches!(Output::parse(text), Ok(Output::Load(_))), "{text}");
+    }
+    assert!(Output::parse("type=docker,dest=x,context=c").is_err());
+    let mut outputs = vec![Output::parse("type=docker,dest=x").unwrap()];
+    Output::load(&mut outputs);
+    Output::load(&mut outputs);
+    assert!(matches!(
+        outputs.as_slice(),
+        [Output::Docker(_), Output::Load(_)]
+    ));
 }
 
 #[test]

@@ -170,6 +170,7 @@ pub(crate) fn request(outputs: &[&str], names: &[&str]) -> Request {
         source_date_epoch: None,
         multi_platform: false,
         stdout_is_terminal: false,
+        engine: None,
         jobs: NonZeroUsize::new(4).unwrap(),
     }
 }

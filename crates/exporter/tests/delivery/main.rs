@@ -6,8 +6,10 @@
 extern crate rbuild_exporter as exporter;
 
 mod archives;
+mod attributes;
 mod directories;
 mod failures;
+mod files;
 mod fixture;
 mod kept;
 mod pushing;

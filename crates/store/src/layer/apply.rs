@@ -28,7 +28,7 @@ mod directory;
 mod node;
 mod path;
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
@@ -230,6 +230,18 @@ pub(crate) fn unpack_layer(
 ) -> Result<(), UnpackError> {
     read_layer(blob, layer, limits, |decoded| {
         fill(decoded, root, Form::Layer, limits)
+    })
+}
+
+/// Writes the tar in a layer's blob to `output` as it is, and checks its diff ID.
+pub(crate) fn copy_tar(
+    blob: impl Read + Send,
+    layer: &BaseLayer,
+    output: &mut dyn Write,
+) -> Result<(), UnpackError> {
+    read_layer(blob, layer, &Limits::STANDARD, |decoded| {
+        std::io::copy(decoded, output)?;
+        Ok(())
     })
 }
 

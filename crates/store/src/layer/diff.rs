@@ -5,20 +5,19 @@
 //! every name that the layers below show in it and the layer does not have itself. That is how
 //! `cli-and-outputs.md` §6.4 has it, because not every reader knows the opaque marker.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{CStr, CString, OsStr};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ownership::Owner;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::tar::{EntryKind, Meta, TarError, TarWriter};
-use super::whiteout;
+use super::entry::{Links, visit_one};
+use super::tar::{TarError, TarWriter};
+use super::{LayerId, whiteout};
 use crate::disk::{self, DiskError};
 
 /// Deepest directory that is packed; every level holds a descriptor.
@@ -36,9 +35,24 @@ pub enum DiffError {
         /// The directory.
         path: PathBuf,
     },
+    /// A directory hides what the layers below show, and one of those is not unpacked.
+    #[error("layer {id} is not in the store")]
+    Missing {
+        /// The layer.
+        id: LayerId,
+    },
     /// The kernel refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
+}
+
+/// The layers below one that is written; they matter only where it has opaque directories.
+#[derive(Clone, Copy, Debug)]
+pub enum Lowers<'a> {
+    /// Their trees, topmost first.
+    Unpacked(&'a [PathBuf]),
+    /// This one at least is not there.
+    Missing(LayerId),
 }
 
 /// Whether the layers below have an influence on a layer's tar.
@@ -52,14 +66,15 @@ pub enum DependsOnLowers {
 
 /// Writes the tree `upper`, a layer in overlayfs's form, as entries of `tar`.
 ///
-/// `lowers` are the trees of the layers below, topmost first. Returns whether they mattered.
+/// Returns whether `lowers` mattered.
 ///
 /// # Errors
 ///
-/// A file cannot be read or changes meanwhile, the tree is too deep, or writing fails.
+/// A file cannot be read or changes meanwhile, the tree is too deep, a layer below is needed but not
+/// there, or writing fails.
 pub fn write_layer(
     upper: &Path,
-    lowers: &[PathBuf],
+    lowers: Lowers<'_>,
     tar: &mut TarWriter<'_>,
 ) -> Result<DependsOnLowers, DiffError> {
     let root = disk::open_directory(upper)?;
@@ -69,7 +84,7 @@ pub fn write_layer(
         root: upper,
         lowers,
         tar,
-        links: HashMap::new(),
+        links: Links::new(),
         depends: DependsOnLowers::No,
         path: Vec::new(),
     };
@@ -79,10 +94,9 @@ pub fn write_layer(
 
 struct Walk<'a, 'w> {
     root: &'a Path,
-    lowers: &'a [PathBuf],
+    lowers: Lowers<'a>,
     tar: &'a mut TarWriter<'w>,
-    /// First names of files that have several, by device and inode.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    links: Links,
     depends: DependsOnLowers,
     /// Where the walk is.
     path: Vec<u8>,
@@ -180,7 +194,11 @@ impl Walk<'_, '_> {
         }
         if is_opaque {
             self.depends = DependsOnLowers::Yes;
-            for name in shown_by(self.lowers, &self.path)? {
+            let lowers = match self.lowers {
+                Lowers::Unpacked(lowers) => lowers,
+                Lowers::Missing(id) => return Err(DiffError::Missing { id }),
+            };
+            for name in shown_by(lowers, &self.path)? {
                 if !present.contains(&name) {
                     items.insert(whiteout::name_of(&name), Item::Whiteout);
                 }
@@ -191,78 +209,16 @@ impl Walk<'_, '_> {
 
     /// Writes one entry; returns a directory to go on in.
     fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<OwnedFd>, DiffError> {
-        let failed = |this: &Self, errno: Errno| disk_error("reading", this.here(), errno);
-        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| failed(self, errno))?;
-        let owner = ownership::of_at(parent, name, &stat)
-            .map_err(|source| disk_error("reading the owner of", self.here(), source))?;
-        let found = Found { stat, owner };
-        let file_type = FileType::from_raw_mode(stat.st_mode);
-        if file_type == FileType::Directory {
-            let fd = disk::open_directory_at(parent, name).map_err(|errno| failed(self, errno))?;
-            let xattrs = self.xattrs(&fd)?;
-            self.append(EntryKind::Directory, &found, xattrs, &mut io::empty())?;
-            return Ok(Some(fd));
-        }
-        if file_type == FileType::Socket {
-            return Ok(None);
-        }
-        if stat.st_nlink > 1 {
-            let inode = (stat.st_dev, stat.st_ino);
-            if let Some(first) = self.links.get(&inode) {
-                let kind = EntryKind::HardLink { target: first };
-                let meta = found.meta(BTreeMap::new());
-                self.tar.append(&self.path, kind, &meta, &mut io::empty())?;
-                return Ok(None);
-            }
-            self.links.insert(inode, self.path.clone());
-        }
-        if file_type == FileType::RegularFile {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = rustix::fs::openat(parent, name, flags, Mode::empty())
-                .map_err(|errno| failed(self, errno))?;
-            let mut file = File::from(fd);
-            let size_bytes = stat.st_size.cast_unsigned();
-            let xattrs = self.xattrs(&file)?;
-            self.append(EntryKind::File { size_bytes }, &found, xattrs, &mut file)?;
-            return Ok(None);
-        }
-        // Links, pipes and devices have no extended attributes that a layer carries.
-        let target = if file_type == FileType::Symlink {
-            rustix::fs::readlinkat(parent, name, Vec::new()).map_err(|errno| failed(self, errno))?
-        } else {
-            CString::default()
-        };
-        let major = rustix::fs::major(stat.st_rdev);
-        let minor = rustix::fs::minor(stat.st_rdev);
-        let kind = match file_type {
-            FileType::Symlink => EntryKind::Symlink {
-                target: target.to_bytes(),
-            },
-            FileType::CharacterDevice => EntryKind::CharDevice { major, minor },
-            FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
-            FileType::Fifo => EntryKind::Fifo,
-            FileType::Directory | FileType::RegularFile | FileType::Socket | FileType::Unknown => {
-                return Ok(None);
-            }
-        };
-        self.append(kind, &found, BTreeMap::new(), &mut io::empty())?;
-        Ok(None)
-    }
-
-    fn append(
-        &mut self,
-        kind: EntryKind<'_>,
-        found: &Found,
-        xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-        content: &mut dyn io::Read,
-    ) -> Result<(), DiffError> {
-        let meta = found.meta(xattrs);
-        Ok(self.tar.append(&self.path, kind, &meta, content)?)
-    }
-
-    fn xattrs(&self, fd: impl AsFd) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, DiffError> {
-        xattrs(fd).map_err(|errno| disk_error("reading the attributes of", self.here(), errno))
+        let here = self.here();
+        let failed = |doing, error: io::Error| disk_error(doing, here.clone(), error);
+        let tar = &mut *self.tar;
+        visit_one(
+            (parent, name),
+            &self.path,
+            &mut self.links,
+            &failed,
+            &mut |path, kind, meta, content| Ok(tar.append(path, kind, meta, content)?),
+        )
     }
 
     fn here(&self) -> PathBuf {
@@ -276,25 +232,6 @@ fn disk_error(doing: &'static str, path: PathBuf, source: impl Into<io::Error>) 
         path,
         source: source.into(),
     })
-}
-
-/// What the kernel says of a file, and who owns it.
-struct Found {
-    stat: Stat,
-    owner: Owner,
-}
-
-impl Found {
-    /// The kernel's seconds are rounded down already.
-    fn meta(&self, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Meta {
-        Meta {
-            mode: self.stat.st_mode & 0o7777,
-            uid: self.owner.uid,
-            gid: self.owner.gid,
-            mtime: self.stat.st_mtime,
-            xattrs,
-        }
-    }
 }
 
 /// Reads the attributes that are part of a layer: file capabilities and what users have set, but

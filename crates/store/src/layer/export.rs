@@ -4,11 +4,12 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 
 use oci::media_type::Family;
-use oci::{Compression, Descriptor, DiffId, Digest, MediaType};
+use oci::{BaseLayer, Compression, Descriptor, DiffId, Digest, MediaType};
 use serde::{Deserialize, Serialize};
 
+use super::apply::UnpackError;
 use super::compress::{self, Encoding};
-use super::diff::{self, DiffError};
+use super::diff::{self, DiffError, Lowers};
 use super::tar::{TarError, TarWriter};
 use super::{LayerId, Layers};
 use crate::cache::PutError;
@@ -42,7 +43,7 @@ pub struct PackedLayer {
 /// Why a layer could not be packed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// It, or one below it, is not in the store.
+    /// It, or one below that matters for it, is not in the store.
     #[error("layer {id} is not in the store")]
     Missing {
         /// The layer.
@@ -73,12 +74,13 @@ struct Variant {
 impl Layers {
     /// Packs an unpacked layer into a blob, or returns the blob that was made of it earlier.
     ///
-    /// `lowers` are the layers below, oldest first: an opaque directory hides what they show.
+    /// `lowers` are the layers below, oldest first: an opaque directory hides what they show, and
+    /// only where there is one do they have to be unpacked.
     /// Another thread or process that is packing it the same way is waited for.
     ///
     /// # Errors
     ///
-    /// A layer is missing, a file cannot be read or be represented, or the kernel refused.
+    /// A layer that matters is missing, a file cannot be read or be represented, or the kernel refused.
     pub fn export(
         &self,
         id: &LayerId,
@@ -94,13 +96,24 @@ impl Layers {
         if let Some(packed) = self.remembered(&key, lowers) {
             return Ok(packed);
         }
-        if let Some(id) = lowers.iter().chain([id]).find(|id| !self.contains(id)) {
+        if !self.contains(id) {
             return Err(ExportError::Missing { id: *id });
         }
         let paths: Vec<_> = lowers.iter().rev().map(|id| self.path(id)).collect();
+        let below = match lowers.iter().find(|id| !self.contains(id)) {
+            None => Lowers::Unpacked(&paths),
+            Some(missing) => Lowers::Missing(*missing),
+        };
         let mut depends = diff::DependsOnLowers::No;
         let packed = self.pack::<ExportError>(options, |tar| {
-            depends = diff::write_layer(&self.path(id), &paths, tar)?;
+            depends =
+                diff::write_layer(&self.path(id), below, tar).map_err(|error| match error {
+                    DiffError::Missing { id } => ExportError::Missing { id },
+                    error
+                    @ (DiffError::Tar(_) | DiffError::TooDeep { .. } | DiffError::Disk(_)) => {
+                        ExportError::Diff(error)
+                    }
+                })?;
             Ok(())
         })?;
         let variant = Variant {
@@ -116,6 +129,62 @@ impl Layers {
             tracing::debug!(%error, "packed layer is not remembered");
         }
         Ok(variant.packed)
+    }
+
+    /// Compresses the blob of a layer in another way; the tar inside stays the same to the byte.
+    ///
+    /// # Errors
+    ///
+    /// The blob is missing or not what its media type or diff ID says, or the kernel refused.
+    pub fn repack(
+        &self,
+        layer: &BaseLayer,
+        encoding: Encoding,
+        threads: NonZeroUsize,
+    ) -> Result<PackedLayer, UnpackError> {
+        const REPACK: Kind = Kind::new("repack");
+        let options = ExportOptions {
+            encoding,
+            mtime_max: None,
+            threads,
+        };
+        let key = variant_key(&LayerId::of_diff_id(&layer.diff_id), &options);
+        let remembered = || -> Option<PackedLayer> {
+            let packed: PackedLayer = self.store().records().get(REPACK, &key)?;
+            let content = self.store().content();
+            content
+                .contains(&packed.descriptor.digest)
+                .then_some(packed)
+        };
+        if let Some(packed) = remembered() {
+            return Ok(packed);
+        }
+        let _lock = self.store().lock(REPACK, &key)?;
+        if let Some(packed) = remembered() {
+            return Ok(packed);
+        }
+        let blob = self.store().content().open(&layer.descriptor.digest)?;
+        let mut output = self.store().content().writer()?;
+        let (copied, compressed) =
+            compress::encode(encoding, threads, &mut output, |tar: &mut dyn Write| {
+                super::apply::copy_tar(blob, layer, tar)
+            });
+        let diff_id = match (copied, compressed) {
+            (Ok(()), compressed) => compressed.map_err(|error| disk_error(&output, error))?,
+            (Err(error), Ok(_)) => return Err(error),
+            // The reader stopped because the writer had.
+            (Err(_), Err(error)) => return Err(disk_error(&output, error).into()),
+        };
+        let (digest, size) = output.commit()?;
+        let media_type = MediaType::Layer(Family::Oci, encoding.compression());
+        let packed = PackedLayer {
+            descriptor: Descriptor::new(media_type, digest, size),
+            diff_id,
+        };
+        if let Err(error) = self.store().records().put(REPACK, &key, &packed) {
+            tracing::debug!(%error, "repacked layer is not remembered");
+        }
+        Ok(packed)
     }
 
     /// Packs the entries that `write` produces as a new layer that is not on disk: [`Layers::export`]

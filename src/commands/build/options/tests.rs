@@ -78,8 +78,10 @@ fn a_named_result_is_kept_in_the_store_unless_the_user_says_where() {
         let kept = |output: &Output| matches!(output, Output::Image(image) if image.keeps());
         (outputs.len(), outputs.iter().any(kept))
     };
-    // None at all means the store, too.
-    assert_eq!(kept("rbuild -t a ."), (0, false));
+    assert_eq!(kept("rbuild ."), (1, true));
+    assert_eq!(kept("rbuild -t a ."), (1, true));
+    assert_eq!(kept("rbuild -t a --load ."), (2, true));
+    assert_eq!(kept("rbuild -t a -o out ."), (1, false));
     assert_eq!(kept("rbuild -t a -o type=docker,dest=x ."), (2, true));
     assert_eq!(kept("rbuild -o type=docker,dest=x ."), (1, false));
     assert_eq!(kept("rbuild -t a --push ."), (1, false));
@@ -105,11 +107,8 @@ fn options_that_do_not_go_together_are_refused() {
         @r"ERROR: progress=plain and quiet cannot be used together"
     );
     insta::assert_snapshot!(
-        read_in("rbuild --load .", &Environment::default()).unwrap_err(),
-        @r"
-    ERROR: --load is not supported yet: rbuild does not speak to container engines
-    help: write an archive and load it: -o type=docker,dest=image.tar, then `docker load -i image.tar`
-    "
+        read_in("rbuild -o out --iidfile x .", &Environment::default()).unwrap_err(),
+        @r"ERROR: local and tar exporters are incompatible with image ID file"
     );
     insta::assert_snapshot!(
         read_in("rbuild --build-context x=/nonexistent .", &Environment::default()).unwrap_err(),

@@ -13,12 +13,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::fixture::{describe, filter};
 use crate::layer::apply::{Limits, unpack_tar};
+use crate::layer::{EntryKind, Meta};
 
 fn packed(upper: &Path, lowers: &[&Path], mtime_max: Option<i64>) -> Vec<u8> {
     let lowers: Vec<PathBuf> = lowers.iter().map(|&lower| lower.to_owned()).collect();
     let mut bytes = Vec::new();
     let mut tar = TarWriter::new(&mut bytes, mtime_max);
-    write_layer(upper, &lowers, &mut tar).unwrap();
+    write_layer(upper, Lowers::Unpacked(&lowers), &mut tar).unwrap();
     tar.finish().unwrap();
     bytes
 }
@@ -203,7 +204,7 @@ fn a_tree_that_is_too_deep_is_an_error() {
     fs::create_dir_all(directory.path().join("d/".repeat(DEPTH + 2))).unwrap();
     let mut bytes = Vec::new();
     let mut tar = TarWriter::new(&mut bytes, None);
-    let result = write_layer(directory.path(), &[], &mut tar);
+    let result = write_layer(directory.path(), Lowers::Unpacked(&[]), &mut tar);
     assert!(matches!(result, Err(DiffError::TooDeep { .. })));
 }
 
