@@ -291,7 +291,11 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &CStr) -> io::Result<()> {
             }
             Err(error) => return Err(error.into()),
         };
-        empty(top.as_fd(), top.as_fd(), 0)?;
+        match empty(top.as_fd(), top.as_fd(), 0) {
+            // Another process removes it, too, and has taken away the directory that we were in.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            emptied => emptied?,
+        }
         match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}

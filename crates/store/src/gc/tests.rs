@@ -360,3 +360,20 @@ enum PackError {
     #[error(transparent)]
     Put(#[from] crate::cache::PutError),
 }
+
+#[test]
+fn c06_many_remove_the_same_tree_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..40 {
+        let tree = directory.path().join("tree");
+        for number in 0..30 {
+            fs::create_dir_all(tree.join(format!("{number}/a/b"))).unwrap();
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| disk::remove_tree_path(&tree).unwrap());
+            }
+        });
+        assert!(!tree.exists());
+    }
+}
