@@ -66,7 +66,13 @@ fn measure_tree(path: &Path) -> Result<Measure, Errno> {
             Err(error) if is_passing(error) => continue,
             Err(error) => return Err(error),
         };
-        for entry in disk::entries(&handle)? {
+        let entries = match disk::entries(&handle) {
+            Ok(entries) => entries,
+            // A directory that was removed after it was opened cannot be listed.
+            Err(error) if is_passing(error) => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
             let stat = match rustix::fs::statat(&handle, &*entry.name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,
