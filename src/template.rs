@@ -17,6 +17,7 @@ mod parse;
 
 use serde_json::Value;
 
+use crate::ui::report::Failure;
 use parse::Node;
 
 /// A template, ready to be filled in.
@@ -37,6 +38,13 @@ pub(crate) struct TemplateError {
 }
 
 impl Template {
+    /// Reads the value of `--format`; none for the usual form, JSON.
+    pub(crate) fn asked(format: Option<&str>) -> Result<Option<Self>, Failure> {
+        let template = format.filter(|format| *format != "json");
+        let template = template.map(str::parse).transpose();
+        template.map_err(|error: TemplateError| Failure::of_usage(&error, None))
+    }
+
     /// Fills the template in.
     pub(crate) fn fill(&self, data: &Value) -> Result<String, TemplateError> {
         evaluate::fill(&self.nodes, data)

@@ -39,9 +39,7 @@ pub(crate) fn run(
     global: &GlobalArgs,
     environment: &Environment,
 ) -> Result<(), Failure> {
-    let template = args.format.as_deref().filter(|format| *format != "json");
-    let template = template.map(str::parse::<Template>).transpose();
-    let template = template.map_err(|error| Failure::of_usage(&error, None))?;
+    let template = Template::asked(args.format.as_deref())?;
     let places = args.images.iter().map(|text| Place::of(text));
     let places = places.collect::<Result<Vec<_>, _>>()?;
     let references: Vec<Reference> = args

@@ -74,7 +74,8 @@ fn path(shared: &Shared, kind: Kind, key: &Digest) -> PathBuf {
         .join(key.hex())
 }
 
-fn open(path: &Path) -> Result<File, DiskError> {
+/// Opens the file of a lock, which is made where it is missing.
+pub(crate) fn open(path: &Path) -> Result<File, DiskError> {
     let open = || {
         OpenOptions::new()
             .write(true)

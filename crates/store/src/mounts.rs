@@ -24,7 +24,6 @@ use std::time::SystemTime;
 
 use oci::Digest;
 use ownership::Owner;
-use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{self, DiskError, Doing, Durability};
@@ -309,18 +308,8 @@ fn is_still_at(lock: &File, home: &Path) -> Result<bool, DiskError> {
 
 fn note_use(home: &Path) -> Result<(), DiskError> {
     let about = home.join("about");
-    let times = Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        },
-    };
     let file = File::open(&about).doing("opening", &about)?;
-    rustix::fs::futimens(&file, &times).doing("noting the use of", &about)
+    rustix::fs::futimens(&file, &disk::MODIFIED_NOW).doing("noting the use of", &about)
 }
 
 fn summary(home: &Path) -> Result<CacheMountSummary, DiskError> {

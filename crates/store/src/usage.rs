@@ -7,16 +7,16 @@
 //! sees that the thing is gone, or has it until it ends, in whatever way.
 
 use std::collections::HashSet;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{AtFlags, CWD};
 
 use crate::disk::{self, DiskError, Doing};
+use crate::lock;
 use crate::root::Shared;
 
 /// Name of the list in a process's directory.
@@ -156,42 +156,15 @@ fn retried(lock: impl Fn() -> io::Result<()>) -> io::Result<()> {
 /// The file is never removed: all have to mean the same one.
 fn open(shared: &Shared) -> Result<(PathBuf, File), DiskError> {
     let path = shared.root.join("locks/gate");
-    let open = || {
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-    };
-    let opened = match (open(), path.parent()) {
-        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(parent)
-                .doing("creating", parent)?;
-            open()
-        }
-        (opened, _) => opened,
-    };
-    let file = opened.doing("opening", &path)?;
+    let file = lock::open(&path)?;
     Ok((path, file))
 }
 
 /// Notes that `path` is used now. That only decides what is removed first, so a refusal is no error.
 pub(crate) fn touch(path: &Path) {
-    let times = Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        },
-    };
-    if let Err(error) = rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW) {
+    if let Err(error) =
+        rustix::fs::utimensat(CWD, path, &disk::MODIFIED_NOW, AtFlags::SYMLINK_NOFOLLOW)
+    {
         tracing::debug!(path = %path.display(), %error, "use is not noted");
     }
 }

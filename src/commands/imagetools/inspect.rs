@@ -48,9 +48,7 @@ pub(crate) fn run(
     global: &GlobalArgs,
     environment: &Environment,
 ) -> Result<(), Failure> {
-    let template = args.format.as_deref().filter(|format| *format != "json");
-    let template = template.map(str::parse::<Template>).transpose();
-    let template = template.map_err(|error| Failure::of_usage(&error, None))?;
+    let template = Template::asked(args.format.as_deref())?;
     let place = Place::of(&args.name)?;
     let reference = match &place {
         Place::Named(name) => name.reference(),
