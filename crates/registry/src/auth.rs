@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Tokens are kept by host and scopes, and one request for each is under way at a time, however
-//! many blobs wait for it. A second 401 is final.
+//! many blobs wait for it. A 401 to a token that was made for the request is final.
 
 pub(crate) mod challenge;
 mod realm;
@@ -66,6 +66,14 @@ impl AuthError {
             }
         }
     }
+}
+
+/// What may get a refused request through.
+pub(crate) enum Answer {
+    /// It was made for this request.
+    New(Authorization),
+    /// It was made for another one meanwhile.
+    Shared(Authorization),
 }
 
 /// What a request carries to say who it is from.
@@ -159,7 +167,7 @@ impl Authenticator {
         scopes: &Scopes,
         held: Option<&Authorization>,
         refused: &Response,
-    ) -> Result<Option<Authorization>, AuthError> {
+    ) -> Result<Option<Answer>, AuthError> {
         let challenges = Challenge::all(refused.headers());
         if held.is_some() && challenges.iter().any(Challenge::is_insufficient_scope) {
             return Err(AuthError::InsufficientScope);
@@ -172,7 +180,7 @@ impl Authenticator {
             && Some(&grant.authorization) != held
         {
             // Somebody else has asked in the meantime.
-            return Ok(Some(grant.authorization.clone()));
+            return Ok(Some(Answer::Shared(grant.authorization.clone())));
         }
         *slot = None;
         let credential = self.credential(endpoint).await?;
@@ -202,7 +210,8 @@ impl Authenticator {
             ) => None,
         };
         *slot = grant.filter(|grant| Some(&grant.authorization) != held);
-        Ok(slot.as_ref().map(|grant| grant.authorization.clone()))
+        let granted = slot.as_ref();
+        Ok(granted.map(|grant| Answer::New(grant.authorization.clone())))
     }
 
     async fn credential(&self, endpoint: &Endpoint) -> Result<Credential, AuthError> {

@@ -7,7 +7,7 @@ use oci::{Document, ImageSource};
 use reqwest::{Method, StatusCode};
 use tokio::sync::OnceCell;
 
-use crate::auth::Authenticator;
+use crate::auth::{Answer, Authenticator};
 use crate::config::RegistryConfig;
 use crate::connections::{Connections, Response};
 use crate::credentials::Credentials;
@@ -96,22 +96,29 @@ impl Client {
         if !same_origin(&request.target.url, &endpoint.base) {
             return accepted(connections.send(request, None).await?).await;
         }
-        let held = authenticator.held(endpoint, scopes).await;
-        let response = connections.send(request, held.as_ref()).await?;
-        let is_own = same_origin(response.url(), &endpoint.base);
-        if response.status() != StatusCode::UNAUTHORIZED || !is_own {
-            return accepted(response).await;
-        }
-        let answer = authenticator
-            .answer(connections, endpoint, scopes, held.as_ref(), &response)
-            .await;
-        match answer {
-            Ok(Some(authorization)) => {
-                let again = connections.send(request, Some(&authorization)).await?;
-                accepted(again).await
+        let mut held = authenticator.held(endpoint, scopes).await;
+        let mut response = connections.send(request, held.as_ref()).await?;
+        loop {
+            let is_own = same_origin(response.url(), &endpoint.base);
+            if response.status() != StatusCode::UNAUTHORIZED || !is_own {
+                return accepted(response).await;
             }
-            Ok(None) => Err(response.into_error().await),
-            Err(error) => Err(response.error(RequestErrorKind::Auth(error))),
+            let answer = authenticator
+                .answer(connections, endpoint, scopes, held.as_ref(), &response)
+                .await;
+            match answer {
+                Ok(Some(Answer::New(authorization))) => {
+                    let again = connections.send(request, Some(&authorization)).await?;
+                    return accepted(again).await;
+                }
+                // Those who asked for it may have used it up.
+                Ok(Some(Answer::Shared(authorization))) => {
+                    response = connections.send(request, Some(&authorization)).await?;
+                    held = Some(authorization);
+                }
+                Ok(None) => return Err(response.into_error().await),
+                Err(error) => return Err(response.error(RequestErrorKind::Auth(error))),
+            }
         }
     }
 }

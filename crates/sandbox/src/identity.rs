@@ -10,11 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 pub use ownership::Owner;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::rootfs::{Doing, RootError};
+use crate::rootfs::{Doing, RootError, open_below};
 
 /// Account files beyond this are refused.
 const MAX_BYTES: u64 = 4 << 20;
@@ -254,7 +254,7 @@ fn read_file(root: BorrowedFd<'_>, file: &'static str) -> Result<String, Identit
     // Without waiting: opening a fifo would.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let opened = rustix::fs::openat2(root, Path::new(file), flags, Mode::empty(), inside);
+    let opened = open_below(root, Path::new(file), flags, inside);
     let fd = match opened {
         Ok(fd) => fd,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),

@@ -10,10 +10,11 @@ pub(crate) mod walk;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +119,26 @@ pub fn mount(root: &RootFs) -> Result<OwnedFd, RootError> {
         return open_directory(upper);
     }
     overlay(lowers, Some(Writable { upper, work }))
+}
+
+/// Opens `path` below `directory` by `openat2`, as often as the kernel asks for another try: it does
+/// wherever something was renamed or mounted, anywhere, while it followed a `..`.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn open_below(
+    directory: impl AsFd,
+    path: impl rustix::path::Arg + Copy,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    const TRIES: u32 = 1000;
+    let open = || rustix::fs::openat2(&directory, path, flags, Mode::empty(), resolve);
+    (1..TRIES)
+        .map(|_| open())
+        .find(|opened| !matches!(opened, Err(Errno::AGAIN)))
+        .unwrap_or_else(open)
 }
 
 /// Returns a directory handle on `tree`, read-only if it is a stack, attached nowhere.

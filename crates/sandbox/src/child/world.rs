@@ -18,7 +18,8 @@ use super::{devices, kernel_files};
 use crate::identity::{self, Identity, Owner};
 use crate::rootfs::walk::{self, Made, Missing};
 use crate::rootfs::{
-    Depth, Doing, FileSystem, RootError, Writable, attach, clone_tree, open_directory, overlay,
+    Depth, Doing, FileSystem, RootError, Writable, attach, clone_tree, open_below, open_directory,
+    overlay,
 };
 use crate::step::StepError;
 use crate::{Access, Bind, Mount, MountSource, RootFs, StepSpec, Tree, sys};
@@ -313,8 +314,8 @@ fn make_bind(bind: &Bind, scratch: &Scratch, number: usize) -> Result<OwnedFd, R
     };
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let source = rustix::fs::openat2(&top, inner(path), flags, Mode::empty(), inside)
-        .doing("open the source of a mount,", path)?;
+    let source =
+        open_below(&top, inner(path), flags, inside).doing("open the source of a mount,", path)?;
     let mount = clone_tree(source.as_fd(), Depth::All).doing("clone", path)?;
     let attributes = match (access, tree) {
         (Access::ReadOnly, _) | (Access::ReadWrite, Tree::Layers(_)) => {

@@ -165,6 +165,6 @@ fn d06_account_files_past_the_limit_are_refused_at_once() {
 }
 
 fn make_node(path: &Path, kind: rustix::fs::FileType) {
-    let mode = Mode::from_raw_mode(0o644);
+    let mode = rustix::fs::Mode::from_raw_mode(0o644);
     rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use dockerfile::{Source, ignore};
 use graph::ignore::Patterns;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{OFlags, ResolveFlags};
 use store::layer::compress;
 
 use super::ContextError;
@@ -168,12 +168,11 @@ impl IgnoreFile {
 /// Reads a regular file whose path does not lead out of `directory`.
 fn read_beneath(directory: &Path, name: &Path) -> io::Result<Vec<u8>> {
     let directory = File::open(directory)?;
-    let file = rustix::fs::openat2(
+    let file = sandbox::rootfs::open_below(
         &directory,
         name,
         // A pipe without a writer must not make us wait.
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
-        Mode::empty(),
         ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
     )?;
     let file = File::from(file);

@@ -404,7 +404,7 @@ fn open_content(tree: &sandbox::Tree, source: &str) -> Result<OwnedFd, SolveErro
     let root = sandbox::rootfs::mount_read_only(tree)?;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat2(&root, source, flags, Mode::empty(), inside);
+    let directory = sandbox::rootfs::open_below(&root, source, flags, inside);
     directory.map_err(|error| {
         MountError::CacheContent {
             source_path: source.to_owned(),
