@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -60,6 +60,8 @@ struct Shared {
     upstream: String,
     fault: Fault,
     exchanges: Mutex<Vec<Exchange>>,
+    /// Connections that are not answered yet, or answered and not noted.
+    open: (Mutex<usize>, Condvar),
     /// How much was sent with each authorization.
     sent_with: Mutex<BTreeMap<String, u64>>,
     outdated: Mutex<BTreeSet<String>>,
@@ -79,6 +81,7 @@ impl Proxy {
             upstream: upstream.to_owned(),
             fault,
             exchanges: Mutex::default(),
+            open: <(Mutex<usize>, Condvar)>::default(),
             sent_with: Mutex::default(),
             outdated: Mutex::default(),
             asked: Mutex::default(),
@@ -87,10 +90,13 @@ impl Proxy {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let shared = Arc::clone(&own);
+                *locked(&shared.open.0) += 1;
                 thread::spawn(move || {
                     if let Err(error) = shared.answer(client) {
                         eprintln!("proxy of {}: {error:#}", shared.upstream);
                     }
+                    *locked(&shared.open.0) -= 1;
+                    shared.open.1.notify_all();
                 });
             }
         });
@@ -103,9 +109,13 @@ impl Proxy {
         &self.host
     }
 
-    /// What has passed so far, in the order of the answers.
+    /// What has passed so far, in the order of the answers. What somebody has read the answer of is
+    /// among it: connections that are open are waited for, a while.
     #[must_use]
     pub fn exchanges(&self) -> Vec<Exchange> {
+        let (open, closed) = &self.shared.open;
+        let a_while = Duration::from_secs(5);
+        drop(closed.wait_timeout_while(locked(open), a_while, |open| *open > 0));
         locked(&self.shared.exchanges).clone()
     }
 }
