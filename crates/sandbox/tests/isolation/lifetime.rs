@@ -153,7 +153,15 @@ fn dies_with_rbuild() {
     BufReader::new(child.stdout.as_mut().unwrap())
         .read_line(&mut line)
         .unwrap();
-    let running = processes_with("sleep 987.04");
+    // The line may be there before the programs are.
+    let started = Instant::now();
+    let running = loop {
+        let running = processes_with("sleep 987.04");
+        if running.len() == 2 || started.elapsed() > Duration::from_secs(60) {
+            break running;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!((line.as_str(), running.len()), ("up\n", 2), "{running:?}");
