@@ -51,7 +51,7 @@ bench:
 	cargo bench --locked --bench workloads -- $(BENCH)
 
 stress: setup
-	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked --test e2e -- c06
+	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked --test e2e -- threat_c06
 
 doc:
 	cargo doc --workspace --lib --no-deps --locked

@@ -1,5 +1,6 @@
 #!/bin/bash
-# test.sh BASES - runs all tests, and says at the end how many of them passed, failed and were skipped.
+# test.sh BASES - runs all tests, and says at the end how many threats they cover, and how many of them
+# passed, failed and were skipped.
 #
 # BASES is the directory that make-bases.sh made.
 set -uo pipefail
@@ -16,6 +17,10 @@ export RBUILD_TEST_CACHE=$directory/programs
 cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log"
 status=$?
 
+# Said in the middle of it by the test that counts them.
+echo
+grep --only-matching 'threats: [0-9]* rows: .*' "$log"
+
 # Cargo prints one such line for each program with tests. One that did not even compile has none: then
 # cargo's status alone says that something failed.
 awk -v status=$status '/^test result: / {
@@ -27,6 +32,6 @@ awk -v status=$status '/^test result: / {
     }
     END {
         if (status != 0 && failed == 0) failed = 1
-        printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped
+        printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
     }' "$log"
 exit $status

@@ -13,3 +13,4 @@ mod command;
 mod completion;
 mod coverage;
 mod errors;
+mod threats;

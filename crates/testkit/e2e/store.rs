@@ -13,8 +13,11 @@ use serde_json::Value;
 use testkit::{Account, Rbuild, Suite, Workspace};
 
 pub(crate) const TESTS: &[crate::Test] = &[
-    ("c06_eight_builds_and_a_prune_share_a_store", together),
-    ("c06_builds_killed_at_random_leave_nothing", killed),
+    (
+        "threat_c06_eight_builds_and_a_prune_share_a_store",
+        together,
+    ),
+    ("threat_c06_builds_killed_at_random_leave_nothing", killed),
     ("store_eight_builds_run_a_shared_step_once", once),
     ("store_du_agrees_with_the_file_system", du),
     ("store_prune_removes_what_no_image_needs", prune),

@@ -46,7 +46,7 @@ fn all(store: &Store) -> Vec<Item> {
 }
 
 #[test]
-fn c06_what_a_process_uses_stays_until_it_ends() {
+fn threat_c06_what_a_process_uses_stays_until_it_ends() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("store");
     let builder = Store::open(&root).unwrap();
@@ -82,7 +82,7 @@ fn c06_what_a_process_uses_stays_until_it_ends() {
 }
 
 #[test]
-fn c06_a_layer_that_is_found_is_used() {
+fn threat_c06_a_layer_that_is_found_is_used() {
     let test = TestStore::new();
     let layer = result(&test.store, "a", 10);
     let root = test.store.root().to_owned();
@@ -274,7 +274,7 @@ fn unused_locks_go_and_held_ones_stay() {
 }
 
 #[test]
-fn c06_users_and_cleaners_at_once_agree_on_what_is_there() {
+fn threat_c06_users_and_cleaners_at_once_agree_on_what_is_there() {
     let test = TestStore::new();
     let root = test.store.root();
     let rounds = 30;
@@ -315,7 +315,7 @@ fn c06_users_and_cleaners_at_once_agree_on_what_is_there() {
 }
 
 #[test]
-fn c06_records_of_a_running_build_stay() {
+fn threat_c06_records_of_a_running_build_stay() {
     let test = TestStore::new();
     let options = crate::ExportOptions {
         encoding: crate::layer::Encoding::new(oci::Compression::Uncompressed, None).unwrap(),
@@ -362,7 +362,7 @@ enum PackError {
 }
 
 #[test]
-fn c06_many_remove_the_same_tree_at_once() {
+fn threat_c06_many_remove_the_same_tree_at_once() {
     let directory = tempfile::tempdir().unwrap();
     for _ in 0..40 {
         let tree = directory.path().join("tree");

@@ -379,7 +379,7 @@ fn spawn_child(test: &TestStore, layer: &BaseLayer, wrapper: &[&str]) -> Child {
 }
 
 #[test]
-fn c05_c06_killed_processes_leave_a_whole_store() {
+fn threat_c05_c06_killed_processes_leave_a_whole_store() {
     let test = TestStore::new();
     let layer = test.layer(&many_files(3000), Compression::Gzip);
     let id = LayerId::of_diff_id(&layer.diff_id);
@@ -512,7 +512,7 @@ fn layer_of_another_boot(test: &TestStore) -> (LayerId, PathBuf) {
 }
 
 #[test]
-fn c06_a_layer_that_a_power_cut_has_cut_off_is_made_again() {
+fn threat_c06_a_layer_that_a_power_cut_has_cut_off_is_made_again() {
     let test = TestStore::new();
     for damage in ["file", "about", "missing"] {
         let (id, home) = layer_of_another_boot(&test);

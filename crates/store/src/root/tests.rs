@@ -72,7 +72,7 @@ fn newer_damaged_and_foreign_directories_are_refused() {
 }
 
 #[test]
-fn c03_nobody_else_can_list_or_open_the_store() {
+fn threat_c03_nobody_else_can_list_or_open_the_store() {
     let test = TestStore::new();
     let root = test.store.root();
     fs::set_permissions(test.directory.path(), Permissions::from_mode(0o755)).unwrap();

@@ -253,7 +253,7 @@ fn d02_a_large_zstd_window_is_refused() {
 }
 
 #[test]
-fn d04_c05_damaged_streams_are_an_error_in_bounded_time() {
+fn d04_threat_c05_damaged_streams_are_an_error_in_bounded_time() {
     let bytes = sample(100_000);
     for (program, kind) in [
         ("gzip", Kind::Gzip),
