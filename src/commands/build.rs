@@ -21,7 +21,6 @@ mod secrets;
 mod shown;
 mod steps;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -288,7 +287,7 @@ impl Build<'_> {
             jobs: self.options.jobs,
             caching: self.options.caching,
             renewed_stages: self.options.renewed_stages.clone(),
-            emulators: BTreeMap::new(),
+            emulators: sandbox::Emulators::default(),
             now: now.to_string(),
             packing: request.packing().map(|options| Packing {
                 options,

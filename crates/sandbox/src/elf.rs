@@ -47,16 +47,17 @@ pub fn architecture_of(header: &[u8]) -> Option<Architecture> {
         .find(|architecture| signature(*architecture) == found)
 }
 
-/// Whether the ELF program `file` runs without a loader of the file system it is started in.
+/// Returns the architecture of the ELF program `file`, and whether it runs without a loader of the file
+/// system it is started in.
 ///
 /// # Errors
 ///
 /// The file cannot be read, or is not an ELF program.
-pub(crate) fn is_static(file: &impl FileExt) -> io::Result<bool> {
+pub(crate) fn is_static(file: &impl FileExt) -> io::Result<(Architecture, bool)> {
     let malformed = || io::Error::from(io::ErrorKind::InvalidData);
     let mut header = [0; 64];
     file.read_exact_at(&mut header, 0)?;
-    architecture_of(&header).ok_or_else(malformed)?;
+    let architecture = architecture_of(&header).ok_or_else(malformed)?;
     let order = header[5];
     let (table, size_at, count_at) = match header[4] {
         CLASS_32 => (word(&header, 28, order).map(u64::from), 42, 44),
@@ -73,10 +74,10 @@ pub(crate) fn is_static(file: &impl FileExt) -> io::Result<bool> {
             .ok_or_else(malformed)?;
         file.read_exact_at(&mut kind, offset)?;
         if word(&kind, 0, order) == Some(PT_INTERP) {
-            return Ok(false);
+            return Ok((architecture, false));
         }
     }
-    Ok(true)
+    Ok((architecture, true))
 }
 
 fn half(bytes: &[u8], at: usize, order: u8) -> Option<u16> {

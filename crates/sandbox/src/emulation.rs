@@ -7,21 +7,25 @@
 //! 2. the processor itself (386 on amd64, arm on some arm64);
 //! 3. a handler of the host's binfmt_misc table with the flag `F`, which holds its interpreter open and
 //!    so works inside any root;
-//! 4. a private binfmt_misc table of our user namespace (Linux 6.7), with a static QEMU from `PATH`.
+//! 4. a private binfmt_misc table of our user namespace (Linux 6.7), with a static QEMU from `PATH`, or
+//!    else one that rbuild keeps.
 //!
 //! A private table hides the host's, so the host's usable handlers are registered in it again. The
 //! host's table is only ever read.
 
+mod emulators;
+mod error;
 mod probe;
 mod table;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::enter::find_in_path;
-use crate::{Architecture, elf};
+use crate::Architecture;
+use emulators::usable;
+pub use emulators::{Emulators, check, version};
+pub use error::{EmulationError, Unusable};
 use probe::{Outcome, Probe};
 use table::{HostEntry, PrivateTable};
 
@@ -51,158 +55,25 @@ pub struct Emulation {
     _table: Option<PrivateTable>,
 }
 
-/// Why steps of an architecture cannot run here.
-#[derive(Debug, thiserror::Error)]
-pub enum EmulationError {
-    /// Nothing on this machine runs the architecture.
-    #[error("this machine cannot run linux/{architecture} programs: {}", tried.join(", "))]
-    NoWay {
-        /// The architecture asked for.
-        architecture: Architecture,
-        /// What was tried, in order.
-        tried: Vec<String>,
-    },
-    /// An emulator cannot serve inside a step's root.
-    #[error("{} cannot run linux/{architecture} programs in a step: {reason}", emulator.display())]
-    Unusable {
-        /// The architecture it was meant for.
-        architecture: Architecture,
-        /// The emulator.
-        emulator: PathBuf,
-        /// What is wrong with it.
-        reason: Unusable,
-    },
-    /// The private table could not be set up.
-    #[error("preparing emulation of linux/{architecture}: {what}")]
-    Table {
-        /// The first architecture it was needed for.
-        architecture: Architecture,
-        /// What was being done.
-        what: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A program to try could not be started at all.
-    #[error("trying to run a linux/{architecture} program")]
-    Probe {
-        /// Its architecture.
-        architecture: Architecture,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-/// What is wrong with an emulator.
-#[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    /// It cannot be opened or is no program.
-    #[error("it cannot be read as a program ({0})")]
-    Unreadable(io::Error),
-    /// It would load libraries, and find the image's.
-    #[error("it is dynamically linked, and its libraries are not in the image")]
-    Dynamic,
-    /// It ran and did not do what the program says.
-    #[error("a test program {0}")]
-    Fails(String),
-}
-
-impl EmulationError {
-    /// The user's next step.
-    pub fn help(&self) -> Option<String> {
-        let own = |architecture: &Architecture| {
-            format!(
-                "or name an emulator: --emulator linux/{architecture}=/path/to/qemu-{}-static",
-                architecture.qemu_name()
-            )
-        };
-        match self {
-            Self::NoWay { architecture, .. } => Some(format!(
-                "run: sudo apt-get install qemu-user-static, {}",
-                own(architecture)
-            )),
-            Self::Unusable {
-                architecture,
-                reason: Unusable::Dynamic,
-                ..
-            } => Some(format!(
-                "run: sudo apt-get install qemu-user-static, {}",
-                own(architecture)
-            )),
-            Self::Table { source, .. } => match source.raw_os_error() {
-                Some(libc::EPERM | libc::ENODEV) => Some(
-                    "a private binfmt_misc needs Linux 6.7 or later with CONFIG_BINFMT_MISC \
-                     (modprobe binfmt_misc); on older kernels register the emulator for the whole \
-                     machine: sudo apt-get install qemu-user-static binfmt-support"
-                        .to_owned(),
-                ),
-                _ => None,
-            },
-            Self::Unusable { .. } | Self::Probe { .. } => None,
-        }
-    }
-}
+/// How each of some architectures runs here, or why it does not.
+pub type Survey = BTreeMap<Architecture, Result<How, EmulationError>>;
 
 impl Emulation {
     /// Finds, and where needed sets up, a way to run each of the `wanted` architectures.
     ///
-    /// `emulators` are the user's own choices and win over everything else (absolute paths of
-    /// statically linked interpreters). Must run inside the namespaces of [`crate::enter()`], once a
-    /// build, before the first step of a foreign architecture. Blocks for some milliseconds per
-    /// foreign architecture.
+    /// Must run inside the namespaces of [`crate::enter()`], once a build, before the first step of a
+    /// foreign architecture. Blocks for some milliseconds per foreign architecture.
     ///
     /// # Errors
     ///
     /// Names the first architecture that cannot run, what was tried and what would help.
-    pub fn prepare(
-        wanted: &[Architecture],
-        emulators: &BTreeMap<Architecture, PathBuf>,
-    ) -> Result<Self, EmulationError> {
+    pub fn prepare(wanted: &[Architecture], emulators: &Emulators) -> Result<Self, EmulationError> {
+        let (survey, table) = look(wanted, emulators);
         let mut ways = BTreeMap::new();
-        let mut unsolved = Vec::new();
-        for &architecture in wanted {
-            if emulators.contains_key(&architecture) {
-                unsolved.push(architecture);
-            } else if Architecture::host() == Some(architecture) {
-                ways.insert(architecture, How::Native);
-            } else {
-                unsolved.push(architecture);
-            }
-        }
-        unsolved.sort_unstable();
-        unsolved.dedup();
-        if unsolved.is_empty() {
-            return Ok(Self { ways, _table: None });
-        }
-
-        let host_entries = table::host_entries();
-        let runs = try_all(&unsolved)?;
-        let mut private = Vec::new();
-        for architecture in unsolved {
-            if let Some(emulator) = emulators.get(&architecture) {
-                private.push((architecture, usable(architecture, emulator)?));
-                continue;
-            }
-            let by_host = host_entries
-                .iter()
-                .find(|entry| entry.handles(architecture));
-            let runs = runs.get(&architecture) == Some(&Outcome::Runs);
-            match by_host {
-                Some(entry) if runs && entry.works_in_any_root() => {
-                    ways.insert(architecture, entry.how());
-                }
-                // A handler nobody can see is not relied on: it may not work inside a root.
-                None if runs && is_kin(architecture) => {
-                    ways.insert(architecture, How::Native);
-                }
-                _ => private.push((architecture, find_emulator(architecture, by_host)?)),
-            }
-        }
-        let table = match private.as_slice() {
-            [] => None,
-            private => Some(make_table(private, &host_entries, &mut ways)?),
-        };
-        for (architecture, how) in &ways {
+        for (architecture, found) in survey {
+            let how = found?;
             tracing::info!(%architecture, ?how, "emulation");
+            ways.insert(architecture, how);
         }
         Ok(Self {
             ways,
@@ -214,6 +85,93 @@ impl Emulation {
     pub fn ways(&self) -> &BTreeMap<Architecture, How> {
         &self.ways
     }
+}
+
+/// Finds out how each of the `wanted` architectures would run in a build, by trying it, and leaves no
+/// trace. Must run inside the namespaces of [`crate::enter()`].
+pub fn survey(wanted: &[Architecture], emulators: &Emulators) -> Survey {
+    look(wanted, emulators).0
+}
+
+impl How {
+    /// The emulator, on the host; `None` where the processor does it.
+    pub fn interpreter(&self) -> Option<&Path> {
+        match self {
+            Self::Native => None,
+            Self::HostHandler { interpreter, .. } | Self::Private { interpreter } => {
+                Some(interpreter)
+            }
+        }
+    }
+
+    /// Asks the emulator for its version; see [`version`].
+    pub fn version(&self) -> Option<String> {
+        version(self.interpreter()?)
+    }
+}
+
+fn look(wanted: &[Architecture], emulators: &Emulators) -> (Survey, Option<PrivateTable>) {
+    let mut survey = Survey::new();
+    let mut unsolved = Vec::new();
+    for &architecture in wanted {
+        if Architecture::host() == Some(architecture)
+            && !emulators.chosen.contains_key(&architecture)
+        {
+            survey.insert(architecture, Ok(How::Native));
+        } else {
+            unsolved.push(architecture);
+        }
+    }
+    unsolved.sort_unstable();
+    unsolved.dedup();
+    if unsolved.is_empty() {
+        return (survey, None);
+    }
+
+    let host_entries = table::host_entries();
+    let mut outcomes = try_all(&unsolved);
+    let mut private = Vec::new();
+    for architecture in unsolved {
+        if let Some(emulator) = emulators.chosen.get(&architecture) {
+            match usable(architecture, emulator) {
+                Ok(()) => private.push((architecture, emulator.clone())),
+                Err(error) => {
+                    survey.insert(architecture, Err(error));
+                }
+            }
+            continue;
+        }
+        let by_host = host_entries
+            .iter()
+            .find(|entry| entry.handles(architecture));
+        let runs = match outcomes.remove(&architecture) {
+            Some(Err(error)) => {
+                survey.insert(architecture, Err(error));
+                continue;
+            }
+            outcome => matches!(outcome, Some(Ok(Outcome::Runs))),
+        };
+        match by_host {
+            Some(entry) if runs && entry.works_in_any_root() => {
+                survey.insert(architecture, Ok(entry.how()));
+            }
+            // A handler nobody can see is not relied on: it may not work inside a root.
+            None if runs && is_kin(architecture) => {
+                survey.insert(architecture, Ok(How::Native));
+            }
+            _ => match find_emulator(architecture, by_host, emulators) {
+                Ok(emulator) => private.push((architecture, emulator)),
+                Err(error) => {
+                    survey.insert(architecture, Err(error));
+                }
+            },
+        }
+    }
+    let table = match private.as_slice() {
+        [] => None,
+        private => make_table(private, &host_entries, &mut survey),
+    };
+    (survey, table)
 }
 
 /// Whether some processors of this machine's kind run the architecture themselves.
@@ -228,26 +186,28 @@ fn is_kin(architecture: Architecture) -> bool {
 /// Runs a test program of each architecture, all at once.
 fn try_all(
     architectures: &[Architecture],
-) -> Result<BTreeMap<Architecture, Outcome>, EmulationError> {
+) -> BTreeMap<Architecture, Result<Outcome, EmulationError>> {
     let probes: Vec<_> = architectures
         .iter()
         .map(|&architecture| (architecture, Probe::start(architecture)))
         .collect();
-    let mut outcomes = BTreeMap::new();
-    for (architecture, probe) in probes {
-        let outcome = probe.and_then(Probe::finish);
-        let outcome = outcome.map_err(|source| EmulationError::Probe {
-            architecture,
-            source,
-        })?;
-        outcomes.insert(architecture, outcome);
-    }
-    Ok(outcomes)
+    let probes = probes.into_iter();
+    probes
+        .map(|(architecture, probe)| {
+            let outcome = probe.and_then(Probe::finish);
+            let outcome = outcome.map_err(|source| EmulationError::Probe {
+                architecture,
+                source,
+            });
+            (architecture, outcome)
+        })
+        .collect()
 }
 
 fn find_emulator(
     architecture: Architecture,
     by_host: Option<&HostEntry>,
+    emulators: &Emulators,
 ) -> Result<PathBuf, EmulationError> {
     let mut tried = vec!["the processor refuses them".to_owned()];
     tried.push(match by_host {
@@ -257,53 +217,30 @@ fn find_emulator(
             entry.name()
         ),
     });
-    let name = architecture.qemu_name();
-    for program in [format!("qemu-{name}-static"), format!("qemu-{name}")] {
-        let Some(emulator) = find_in_path(&program) else {
-            tried.push(format!("{program} is not in PATH"));
-            continue;
-        };
-        match usable(architecture, &emulator) {
-            Ok(emulator) => return Ok(emulator),
-            Err(error) => tried.push(error.to_string()),
-        }
-    }
-    Err(EmulationError::NoWay {
-        architecture,
-        tried,
-    })
+    emulators
+        .find(architecture, &mut tried)
+        .ok_or(EmulationError::NoWay {
+            architecture,
+            tried,
+        })
 }
 
-/// Refuses an interpreter that would look for its libraries inside the image.
-fn usable(architecture: Architecture, emulator: &Path) -> Result<PathBuf, EmulationError> {
-    let unusable = |reason| EmulationError::Unusable {
-        architecture,
-        emulator: emulator.to_owned(),
-        reason,
-    };
-    let is_static = File::open(emulator).and_then(|file| elf::is_static(&file));
-    match is_static {
-        Ok(true) => Ok(emulator.to_owned()),
-        Ok(false) => Err(unusable(Unusable::Dynamic)),
-        Err(error) => Err(unusable(Unusable::Unreadable(error))),
-    }
-}
-
-/// Sets up the private table and shows that each of its emulators works.
+/// Sets up the private table and finds out which of its emulators work.
 fn make_table(
     private: &[(Architecture, PathBuf)],
     host_entries: &[HostEntry],
-    ways: &mut BTreeMap<Architecture, How>,
-) -> Result<PrivateTable, EmulationError> {
-    let refused = |architecture, what| {
-        move |source| EmulationError::Table {
-            architecture,
-            what,
-            source,
+    survey: &mut Survey,
+) -> Option<PrivateTable> {
+    let table = match PrivateTable::mount() {
+        Ok(table) => table,
+        Err(error) => {
+            for (architecture, _) in private {
+                let refused = refused(*architecture, "mounting binfmt_misc", &error);
+                survey.insert(*architecture, Err(refused));
+            }
+            return None;
         }
     };
-    let first = private[0].0;
-    let table = PrivateTable::mount().map_err(refused(first, "mounting binfmt_misc"))?;
     // Of two handlers the later one wins: ours come last, and the host's in their own order.
     for entry in host_entries
         .iter()
@@ -314,43 +251,68 @@ fn make_table(
             tracing::debug!(entry = entry.name(), %error, "host handler not taken over");
         }
     }
+    let mut registered = Vec::new();
     for (architecture, emulator) in private {
-        let register = refused(*architecture, "registering the emulator");
-        table
-            .register(*architecture, emulator, table::Argv0::Kept)
-            .map_err(register)?;
-    }
-    let architectures: Vec<_> = private
-        .iter()
-        .map(|(architecture, _)| *architecture)
-        .collect();
-    let mut outcomes = try_all(&architectures)?;
-    for (architecture, emulator) in private {
-        let mut outcome = outcomes.remove(architecture);
-        if outcome == Some(Outcome::OneArgumentMore) {
-            // An interpreter that does not know that argv[0] comes separately.
-            table
-                .register(*architecture, emulator, table::Argv0::Path)
-                .map_err(refused(*architecture, "registering the emulator again"))?;
-            outcome = try_all(&[*architecture])?.remove(architecture);
-        }
-        match outcome {
-            Some(Outcome::Runs) => {}
-            outcome => {
-                let what = outcome.map_or_else(String::new, |outcome| outcome.to_string());
-                return Err(EmulationError::Unusable {
-                    architecture: *architecture,
-                    emulator: emulator.clone(),
-                    reason: Unusable::Fails(what),
-                });
+        match table.register(*architecture, emulator, table::Argv0::Kept) {
+            Ok(()) => registered.push((*architecture, emulator)),
+            Err(error) => {
+                let refused = refused(*architecture, "registering the emulator", &error);
+                survey.insert(*architecture, Err(refused));
             }
         }
-        ways.insert(
-            *architecture,
-            How::Private {
-                interpreter: emulator.clone(),
-            },
-        );
     }
-    Ok(table)
+    let architectures: Vec<_> = registered.iter().map(|(found, _)| *found).collect();
+    let mut outcomes = try_all(&architectures);
+    for (architecture, emulator) in registered {
+        let outcome = outcomes
+            .remove(&architecture)
+            .unwrap_or(Ok(Outcome::NotExecutable));
+        let how = serve(&table, architecture, emulator, outcome);
+        survey.insert(architecture, how);
+    }
+    Some(table)
+}
+
+/// Judges a registered emulator by what became of its test program.
+fn serve(
+    table: &PrivateTable,
+    architecture: Architecture,
+    emulator: &Path,
+    outcome: Result<Outcome, EmulationError>,
+) -> Result<How, EmulationError> {
+    let mut outcome = outcome?;
+    if outcome == Outcome::OneArgumentMore {
+        // An interpreter that does not know that argv[0] comes separately.
+        table
+            .register(architecture, emulator, table::Argv0::Path)
+            .map_err(|error| refused(architecture, "registering the emulator again", &error))?;
+        outcome = try_all(&[architecture])
+            .remove(&architecture)
+            .unwrap_or(Ok(outcome))?;
+    }
+    match outcome {
+        Outcome::Runs => Ok(How::Private {
+            interpreter: emulator.to_owned(),
+        }),
+        Outcome::OneArgumentMore
+        | Outcome::NotExecutable
+        | Outcome::Ended(_)
+        | Outcome::TimedOut => Err(EmulationError::Unusable {
+            architecture,
+            emulator: emulator.to_owned(),
+            reason: Unusable::Fails(outcome.to_string()),
+        }),
+    }
+}
+
+fn refused(architecture: Architecture, what: &'static str, error: &io::Error) -> EmulationError {
+    let source = match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => error.kind().into(),
+    };
+    EmulationError::Table {
+        architecture,
+        what,
+        source,
+    }
 }

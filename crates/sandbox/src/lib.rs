@@ -42,7 +42,7 @@ mod wire;
 
 pub use architecture::{Architecture, UnknownArchitecture};
 pub use child::run_if_child;
-pub use emulation::{Emulation, EmulationError, How, Unusable};
+pub use emulation::{Emulation, EmulationError, Emulators, How, Unusable};
 pub use enter::{
     EnterError, Entered, IdKind, IdRange, Isolation, Obstacle, UnknownIsolation, enter,
 };

@@ -327,16 +327,18 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     checked(status.into())
 }
 
-/// Lets the process that `command` starts gain no privileges, and keep `program`, which is otherwise
-/// closed on exec, open: an interpreter may want to open it by name.
-pub(crate) fn restrict_probe(command: &mut Command, program: RawFd) {
+/// Lets the process that `command` starts gain no privileges, and keep `program`, if there is one and
+/// it is otherwise closed on exec, open: an interpreter may want to open it by name.
+pub(crate) fn restrict_probe(command: &mut Command, program: Option<RawFd>) {
     // SAFETY: between fork and exec it makes two system calls with numbers and allocates nothing.
     unsafe {
         command.pre_exec(move || {
             rustix::thread::set_no_new_privs(true)?;
-            // The descriptor is the caller's, open while `spawn` runs.
-            let program = BorrowedFd::borrow_raw(program);
-            rustix::io::fcntl_setfd(program, rustix::io::FdFlags::empty())?;
+            if let Some(program) = program {
+                // The descriptor is the caller's, open while `spawn` runs.
+                let program = BorrowedFd::borrow_raw(program);
+                rustix::io::fcntl_setfd(program, rustix::io::FdFlags::empty())?;
+            }
             Ok(())
         });
     }

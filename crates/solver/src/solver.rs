@@ -8,7 +8,7 @@ use std::sync::Arc;
 use graph::VertexId;
 use graph::ignore::Patterns;
 use graph::op::ContextName;
-use sandbox::Architecture;
+use sandbox::Emulators;
 use store::{ExportOptions, Store};
 
 use crate::cdi::DeviceDirectories;
@@ -43,8 +43,8 @@ pub struct Solver {
     pub packing: Option<Packing>,
     /// Stages of which none may (`--no-cache-filter`); their names in lower case.
     pub renewed_stages: BTreeSet<String>,
-    /// The user's own emulators, by architecture.
-    pub emulators: BTreeMap<Architecture, PathBuf>,
+    /// Emulators beside those that the machine has.
+    pub emulators: Emulators,
     /// The time that new layers are said to be made at; RFC 3339.
     pub now: String,
     /// Is told what happens.

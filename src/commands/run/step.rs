@@ -1,13 +1,12 @@
 //! The process: what it is told, and how long it lives.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use graph::op::NetworkMode;
 use oci::RunConfig;
-use sandbox::{Architecture, Emulation, Network, RootFs, Stdio, StepSpec, StepStatus};
+use sandbox::{Architecture, Emulation, Emulators, Network, RootFs, Stdio, StepSpec, StepStatus};
 use store::Store;
 
 use super::RunArgs;
@@ -57,7 +56,7 @@ pub(super) fn run(
     let failure = |error: RunError| Failure::new(&error, error.help());
     let argv = command_line(&image.config.config, args).map_err(failure)?;
     let architecture = architecture(image).map_err(failure)?;
-    let _emulation = Emulation::prepare(&[architecture], &BTreeMap::new())
+    let _emulation = Emulation::prepare(&[architecture], &Emulators::default())
         .map_err(|error| Failure::new(&error, error.help()))?;
     // Never published, so it vanishes with what the command changed.
     let draft = store.layers().draft();

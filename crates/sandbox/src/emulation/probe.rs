@@ -64,7 +64,7 @@ impl Probe {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        sys::restrict_probe(&mut command, program.as_raw_fd());
+        sys::restrict_probe(&mut command, Some(program.as_raw_fd()));
         match command.spawn() {
             Ok(child) => Ok(Self { child: Some(child) }),
             Err(error) => match error.raw_os_error() {
@@ -80,26 +80,33 @@ impl Probe {
         let Some(mut child) = self.child else {
             return Ok(Outcome::NotExecutable);
         };
-        let process = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-        let mut ready = [PollFd::new(&process, PollFlags::IN)];
-        let ended = loop {
-            match rustix::event::poll(&mut ready, Some(&PATIENCE)) {
-                Err(rustix::io::Errno::INTR) => {}
-                count => break count? > 0,
-            }
-        };
-        if !ended {
-            child.kill()?;
-            child.wait()?;
-            return Ok(Outcome::TimedOut);
-        }
-        let status = child.wait()?;
-        Ok(match status.code() {
-            Some(ARGUMENTS) => Outcome::Runs,
-            Some(code) if code == ARGUMENTS + 1 => Outcome::OneArgumentMore,
-            _ => Outcome::Ended(status),
+        Ok(match wait(&mut child)? {
+            None => Outcome::TimedOut,
+            Some(status) => match status.code() {
+                Some(ARGUMENTS) => Outcome::Runs,
+                Some(code) if code == ARGUMENTS + 1 => Outcome::OneArgumentMore,
+                _ => Outcome::Ended(status),
+            },
         })
     }
+}
+
+/// Waits for the end of a process that has little to do; `None` if it was killed for taking too long.
+pub(super) fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
+    let process = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    let mut ready = [PollFd::new(&process, PollFlags::IN)];
+    let ended = loop {
+        match rustix::event::poll(&mut ready, Some(&PATIENCE)) {
+            Err(rustix::io::Errno::INTR) => {}
+            count => break count? > 0,
+        }
+    };
+    if !ended {
+        child.kill()?;
+        child.wait()?;
+        return Ok(None);
+    }
+    child.wait().map(Some)
 }
 
 fn sealed(program: &[u8]) -> io::Result<File> {
