@@ -46,7 +46,7 @@ fn main() {
             fs::create_dir_all(own.join("upper")).unwrap();
             fs::create_dir(own.join("work")).unwrap();
             let spec = StepSpec {
-                root: RootFs {
+                root: RootFs::Layered {
                     lowers: lowers.clone(),
                     upper: own.join("upper"),
                     work: own.join("work"),

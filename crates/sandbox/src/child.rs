@@ -31,7 +31,7 @@ use crate::identity::Identity;
 use crate::step::{CHILD_NAME, SettingUp, StepError, StepStatus};
 use crate::supervisor::Supervisor;
 use crate::wire::{self, Message};
-use crate::{Confinement, Network, StepSpec, sys};
+use crate::{Confinement, Network, RootFs, StepSpec, sys};
 
 /// Turns this process into the child of a step if it was started as one, and never returns then.
 ///
@@ -85,11 +85,14 @@ fn run_step(
     rustix::thread::move_into_link_name_space(outside.as_fd(), Some(LinkNameSpaceType::Mount))
         .setting_up("leave the step's mounts")?;
     // Cleaned up after in any case, and the first failure is the one to tell.
-    let emptied = stub::empty_work(&spec.root.work);
+    let emptied = stub::empty_work(spec.root.work());
     let removed = stub::remove(&spec.root, &stubs);
     ran?;
     emptied?;
     removed?;
+    if let RootFs::Tree { .. } = &spec.root {
+        wire::report(control, &Message::PutBack(stub::parents(&stubs)));
+    }
     Ok(())
 }
 

@@ -51,4 +51,4 @@ pub use spec::{
     Access, Bind, Confinement, Limit, Mount, MountSource, Network, Resource, RootFs, StepSpec,
     Tree, UnknownResource,
 };
-pub use step::{Killer, Stdio, Step, StepError, StepStatus, spawn};
+pub use step::{Ended, Killer, Stdio, Step, StepError, StepStatus, spawn};

@@ -104,21 +104,25 @@ impl<T, E: Into<OsError>> Doing<T> for Result<T, E> {
 /// Returns a directory handle on `root`, writable and attached nowhere.
 ///
 /// Paths below it are to be opened with `openat2` and `RESOLVE_IN_ROOT`. The mount goes away with the
-/// handle; [`RootFs::work`] is not emptied, and wants to be before it is used again. Needs the namespaces of [`crate::enter()`].
+/// handle; [`RootFs::work()`] is not emptied, and wants to be before it is used again. Needs the namespaces of [`crate::enter()`].
 ///
 /// # Errors
 ///
 /// A layer is missing, or the kernel refuses the overlay.
 pub fn mount(root: &RootFs) -> Result<OwnedFd, RootError> {
-    let RootFs {
-        lowers,
-        upper,
-        work,
-    } = root;
-    if lowers.is_empty() {
-        return open_directory(upper);
+    match root {
+        RootFs::Layered {
+            lowers,
+            upper,
+            work: _,
+        } if lowers.is_empty() => open_directory(upper),
+        RootFs::Layered {
+            lowers,
+            upper,
+            work,
+        } => overlay(lowers, Some(Writable { upper, work })),
+        RootFs::Tree { directory, work: _ } => open_directory(directory),
     }
-    overlay(lowers, Some(Writable { upper, work }))
 }
 
 /// Opens `path` below `directory` by `openat2`, as often as the kernel asks for another try: it does

@@ -1,7 +1,7 @@
 //! What a step is, as data: everything its child process is told.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// One command and the world it sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepSpec {
-    /// The file system it runs in; what it changes ends up in [`RootFs::upper`].
+    /// The file system it runs in, where what it changes ends up.
     pub root: RootFs,
     /// Further mounts, applied parents first; of equal targets the later one is on top.
     pub mounts: Vec<Mount>,
@@ -37,16 +37,40 @@ pub struct StepSpec {
     pub limits: Vec<Limit>,
 }
 
-/// A root file system: layers below, one writable directory on top.
+/// A root file system, and where the changes of a step go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RootFs {
-    /// Layer directories in overlayfs form, topmost first; none for `FROM scratch`.
-    pub lowers: Vec<PathBuf>,
-    /// Receives every change, in overlayfs form (`user.overlay.*`, 0:0 whiteouts).
-    pub upper: PathBuf,
-    /// Overlayfs's own work directory: empty, on the file system of `upper`, used for one step.
-    /// It is empty again afterwards.
-    pub work: PathBuf,
+pub enum RootFs {
+    /// Layers below, one writable directory on top: overlayfs shows them as one tree, and what a step
+    /// changes is in `upper` afterwards.
+    Layered {
+        /// Layer directories in overlayfs form, topmost first; none for `FROM scratch`.
+        lowers: Vec<PathBuf>,
+        /// Receives every change, in overlayfs form (`user.overlay.*`, 0:0 whiteouts).
+        upper: PathBuf,
+        /// Overlayfs's own work directory: empty, on the file system of `upper`, used for one step.
+        /// It is empty again afterwards.
+        work: PathBuf,
+    },
+    /// A complete tree in one directory, prepared by the caller, for where nothing can be stacked. The
+    /// step runs right in it; what it changed the caller finds out, by comparing. [`Ended::put_back`]
+    /// says which times of change are rbuild's own doing.
+    ///
+    /// [`Ended::put_back`]: crate::Ended::put_back
+    Tree {
+        /// The tree. Nothing else may share its files: the step writes to them.
+        directory: PathBuf,
+        /// An empty directory for the sandbox's own use; it is empty again afterwards.
+        work: PathBuf,
+    },
+}
+
+impl RootFs {
+    /// Returns the directory that the sandbox has for its own use.
+    pub fn work(&self) -> &Path {
+        match self {
+            Self::Layered { work, .. } | Self::Tree { work, .. } => work,
+        }
+    }
 }
 
 /// Something mounted into the step's root.
@@ -110,7 +134,8 @@ pub struct Bind {
 pub enum Tree {
     /// A plain directory, with what is mounted below it.
     Directory(PathBuf),
-    /// A stack of layer directories in overlayfs form, topmost first; none is an empty directory.
+    /// A stack of layer directories in overlayfs form, topmost first; none is an empty directory. Needs
+    /// overlayfs; without it the caller shows the stack as a [`Tree::Directory`].
     Layers(Vec<PathBuf>),
 }
 
@@ -121,7 +146,8 @@ pub enum Access {
     ReadOnly,
     /// Read and change the tree itself; not for [`Tree::Layers`].
     ReadWrite,
-    /// Change what looks like the tree, a directory; changes go to `scratch`.
+    /// Change what looks like the tree, a directory; changes go to `scratch`. Needs overlayfs; without
+    /// it the caller gives a directory of its own to [`Access::ReadWrite`], and removes it.
     Discard {
         /// An empty directory, to be removed after the step.
         scratch: PathBuf,

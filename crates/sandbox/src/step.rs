@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::{Arc, OnceLock};
 
@@ -49,6 +50,19 @@ impl StepStatus {
             Self::Signalled(signal) => 128 + signal,
         }
     }
+}
+
+/// What is left of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// How its command ended.
+    pub status: StepStatus,
+    /// Directories of a [`RootFs::Tree`] in which something was made to be mounted on, and removed
+    /// again; none for other roots. Their attributes are what they would be without that, but for the
+    /// time at which the kernel last saw one changed.
+    ///
+    /// [`RootFs::Tree`]: crate::RootFs::Tree
+    pub put_back: Vec<PathBuf>,
 }
 
 /// Why a step could not be run, or was not run to its end.
@@ -243,21 +257,34 @@ impl Step {
     /// # Errors
     ///
     /// Whatever kept the command from being executed, or the step from being cleaned up after.
-    pub fn wait(mut self) -> Result<StepStatus, StepError> {
+    pub fn wait(self) -> Result<StepStatus, StepError> {
+        self.end().map(|ended| ended.status)
+    }
+
+    /// Does what [`Step::wait`] does, and tells all that the step has left.
+    ///
+    /// # Errors
+    ///
+    /// As [`Step::wait`].
+    pub fn end(mut self) -> Result<Ended, StepError> {
         let mut heard = Vec::new();
         let listened = (&*self.control).read_to_end(&mut heard);
         self.reap().setting_up("wait for the step's process")?;
         listened.setting_up("listen to the step's process")?;
-        let mut ended = None;
+        let (mut ended, mut put_back) = (None, Vec::new());
         for line in heard.split(|byte| *byte == b'\n') {
             match serde_json::from_slice(line) {
                 Ok(Message::Failed(error)) => return Err(error),
                 Ok(Message::Ended(status)) => ended = Some(status),
+                Ok(Message::PutBack(paths)) => {
+                    put_back.extend(paths.into_iter().map(PathBuf::from));
+                }
                 // The empty rest after the last line, or a line cut short by a kill.
                 Err(_) => {}
             }
         }
-        ended.ok_or(StepError::Lost)
+        let status = ended.ok_or(StepError::Lost)?;
+        Ok(Ended { status, put_back })
     }
 
     /// Returns a handle that ends the step while another thread waits for it.

@@ -8,6 +8,7 @@
 //!
 //! The socket is the child's life line: the kernel closes it when rbuild dies, however it dies.
 
+use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,6 +33,9 @@ pub(crate) enum Message {
     Failed(StepError),
     /// The command ended.
     Ended(StepStatus),
+    /// The times of change of these directories of the root, and of those above them, are rbuild's own
+    /// doing. Not paths: those of an image need not be text, which paths are written as.
+    PutBack(Vec<OsString>),
 }
 
 pub(crate) fn send_spec(

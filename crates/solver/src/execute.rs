@@ -369,7 +369,7 @@ impl Inputs {
 }
 
 fn root_fs(draft: &LayerDraft, lowers: Vec<PathBuf>) -> RootFs {
-    RootFs {
+    RootFs::Layered {
         lowers,
         upper: draft.fs().to_owned(),
         work: draft.work().to_owned(),

@@ -61,7 +61,7 @@ pub(super) fn run(
     // Never published, so it vanishes with what the command changed.
     let draft = store.layers().draft();
     let draft = draft.map_err(|error| Failure::new(&error, error.help()))?;
-    let root = RootFs {
+    let root = RootFs::Layered {
         lowers,
         upper: draft.fs().to_owned(),
         work: draft.work().to_owned(),

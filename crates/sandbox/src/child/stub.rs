@@ -7,7 +7,7 @@
 //! never through a link the step may have left there (CVE-2024-23652).
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -25,17 +25,27 @@ use crate::rootfs::{Doing, RootError, open_directory};
 const OVERLAY_PREFIX: &[u8] = b"user.overlay.";
 const OPAQUE: &[u8] = b"user.overlay.opaque";
 
-/// Removes the `made` mount points from the layer, innermost first.
+/// Removes the `made` mount points from the layer or the tree, innermost first.
 pub(super) fn remove(root: &RootFs, made: &[Made]) -> Result<(), RootError> {
     if made.is_empty() {
         return Ok(());
     }
-    let upper = open_directory(&root.upper)?;
+    let (upper, lowers) = match root {
+        RootFs::Layered { lowers, upper, .. } => (upper, lowers.as_slice()),
+        RootFs::Tree { directory, .. } => {
+            let tree = open_directory(directory)?;
+            for made in made.iter().rev() {
+                remove_one(&tree, made).doing("take back", &made.path)?;
+            }
+            return Ok(());
+        }
+    };
+    let upper = open_directory(upper)?;
     for made in made.iter().rev() {
         remove_one(&upper, made).doing("take back", &made.path)?;
         let mut directory = made.path.parent();
         while let Some(copied_up) = directory.filter(|path| !path.as_os_str().is_empty()) {
-            let gone = prune(&upper, &root.lowers, copied_up);
+            let gone = prune(&upper, lowers, copied_up);
             if !gone.doing("take back", copied_up)? {
                 break;
             }
@@ -43,6 +53,14 @@ pub(super) fn remove(root: &RootFs, made: &[Made]) -> Result<(), RootError> {
         }
     }
     Ok(())
+}
+
+/// Returns the directories that something was made in.
+pub(super) fn parents(made: &[Made]) -> Vec<OsString> {
+    let parents = made.iter().filter_map(|made| made.path.parent());
+    parents
+        .map(|parent| parent.as_os_str().to_owned())
+        .collect()
 }
 
 /// Empties the work directory; overlayfs leaves a directory of mode 000 there.

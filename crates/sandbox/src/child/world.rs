@@ -54,7 +54,7 @@ const READ_ONLY: MountAttrFlags = NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_AT
 /// Builds the world of `spec`; what is made in its root only to be mounted on is added to `stubs`.
 pub(super) fn build(spec: &StepSpec, stubs: &mut Vec<Made>) -> Result<World, StepError> {
     let root = mount_root(&spec.root)?;
-    let scratch = Scratch::mount(&spec.root.work)?;
+    let scratch = Scratch::mount(spec.root.work())?;
     let identity = identity::resolve(root.as_fd(), &spec.user)?;
 
     let proc = own_directory(root.as_fd(), "proc")?;
@@ -84,25 +84,41 @@ pub(super) fn build(spec: &StepSpec, stubs: &mut Vec<Made>) -> Result<World, Ste
     })
 }
 
-/// Mounts the overlay over its own upper directory.
+/// Mounts the root: an overlay over its own upper directory, or a tree over itself.
 fn mount_root(root: &RootFs) -> Result<OwnedFd, RootError> {
-    let upper = open_directory(&root.upper)?;
-    let overlay_work = root.work.join("overlay");
+    let (place, mount) = match root {
+        RootFs::Layered {
+            lowers,
+            upper,
+            work,
+        } => (upper, mount_layers(lowers, upper, work)?),
+        RootFs::Tree { directory, work: _ } => {
+            let tree = open_directory(directory)?;
+            let mount = clone_tree(tree.as_fd(), Depth::One).doing("clone", directory)?;
+            // As with overlayfs: devices that an image brings are not there to be used.
+            restrict(&mount, MountAttrFlags::MOUNT_ATTR_NODEV)?;
+            (directory, mount)
+        }
+    };
+    let below = open_directory(place)?;
+    attach(mount.as_fd(), below.as_fd()).doing("mount the root on", place)?;
+    Ok(mount)
+}
+
+fn mount_layers(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, RootError> {
+    let overlay_work = work.join("overlay");
     make_directory(&overlay_work)?;
     let writable = Some(Writable {
-        upper: &root.upper,
+        upper,
         work: &overlay_work,
     });
-    let mount = if root.lowers.is_empty() {
-        // Overlayfs also for a root of one directory: it keeps its own attributes out of a step's reach.
-        let empty = root.work.join("empty");
-        make_directory(&empty)?;
-        overlay(&[empty], writable)?
-    } else {
-        overlay(&root.lowers, writable)?
-    };
-    attach(mount.as_fd(), upper.as_fd()).doing("mount the root on", &root.upper)?;
-    Ok(mount)
+    if !lowers.is_empty() {
+        return overlay(lowers, writable);
+    }
+    // Overlayfs also for a root of one directory: it keeps its own attributes out of a step's reach.
+    let empty = work.join("empty");
+    make_directory(&empty)?;
+    overlay(&[empty], writable)
 }
 
 fn make_directory(path: &Path) -> Result<(), RootError> {

@@ -127,7 +127,7 @@ impl Fixture {
         )
         .unwrap();
         let spec = StepSpec {
-            root: RootFs {
+            root: RootFs::Layered {
                 lowers: vec![base],
                 upper: directory.join("upper"),
                 work: directory.join("work"),
@@ -154,6 +154,19 @@ impl Fixture {
 
     pub(crate) fn upper(&self) -> PathBuf {
         self.directory.join("upper")
+    }
+
+    pub(crate) fn work(&self) -> PathBuf {
+        self.directory.join("work")
+    }
+
+    /// A root on these layers, topmost first, with the upper directory `upper`.
+    pub(crate) fn layered(&self, lowers: Vec<PathBuf>, upper: PathBuf) -> RootFs {
+        RootFs::Layered {
+            lowers,
+            upper,
+            work: self.work(),
+        }
     }
 
     /// Makes a directory with one file that no step may reach; see [`Canary::check`].

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio as ProcessStdio};
 use std::time::{Duration, Instant};
 
-use sandbox::{Stdio, StepStatus};
+use sandbox::{RootFs, Stdio, StepStatus};
 
 use crate::Case;
 use crate::fixture::Fixture;
@@ -85,7 +85,7 @@ fn kill() {
     killer.kill();
     killer.signal(15);
     assert!(processes_with("sleep 987.02").is_empty());
-    assert_eq!(fs::read_dir(&fixture.spec.root.work).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(fixture.work()).unwrap().count(), 0);
 }
 
 fn signal() {
@@ -206,11 +206,14 @@ fn side_by_side() {
             let mut spec = fixture.spec.clone();
             let own = fixture.directory.join(format!("step-{number}"));
             fs::create_dir(&own).unwrap();
-            spec.root.lowers = vec![base.clone()];
-            spec.root.upper = own.join("upper");
-            spec.root.work = own.join("work");
-            fs::create_dir(&spec.root.upper).unwrap();
-            fs::create_dir(&spec.root.work).unwrap();
+            let (upper, work) = (own.join("upper"), own.join("work"));
+            fs::create_dir(&upper).unwrap();
+            fs::create_dir(&work).unwrap();
+            spec.root = RootFs::Layered {
+                lowers: vec![base.clone()],
+                upper,
+                work,
+            };
             spec.env
                 .push(("SECRET".to_owned(), format!("secret-{number}")));
             spec.argv = ["sh", "-c", "echo $SECRET >/mine; cat /mine; cat /proc/*/environ | tr '\\0' '\\n' | grep -c SECRET=secret"]

@@ -1,10 +1,11 @@
 //! Mounts of every kind, the layer they leave, and roots of any number of layers.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use sandbox::{Access, Bind, Mount, MountSource, RootFs, StepError, Tree};
+use sandbox::{Access, Bind, Mount, MountSource, RootFs, Stdio, StepError, StepStatus, Tree};
 
 use crate::Case;
 use crate::fixture::Fixture;
@@ -17,6 +18,10 @@ pub(crate) const CASES: &[Case] = &[
     ("mounts_leave_no_trace_in_the_layer", no_trace),
     ("changes_beside_a_mount_point_stay", changes_stay),
     ("a_root_without_layers_works", no_layers),
+    (
+        "a_step_runs_in_a_tree_and_what_was_made_for_it_is_told",
+        tree,
+    ),
     ("two_hundred_layers_work", many_layers),
     ("a_changed_file_and_a_deleted_one_are_in_the_layer", layer),
     ("the_root_and_proc_are_no_mount_points", refused),
@@ -144,7 +149,7 @@ fn no_trace() {
         (before.mtime(), before.mtime_nsec()),
         (after.mtime(), after.mtime_nsec())
     );
-    let work: Vec<_> = fs::read_dir(&fixture.spec.root.work).unwrap().collect();
+    let work: Vec<_> = fs::read_dir(fixture.work()).unwrap().collect();
     assert!(work.is_empty(), "{work:?}");
 }
 
@@ -170,7 +175,8 @@ fn changes_stay() {
 
 fn no_layers() {
     let mut fixture = Fixture::new();
-    let base = fixture.spec.root.lowers.remove(0);
+    let base = fixture.base();
+    fixture.spec.root = fixture.layered(Vec::new(), fixture.upper());
     fs::remove_dir(fixture.upper()).unwrap();
     fs::rename(&base, fixture.upper()).unwrap();
     fs::create_dir(&base).unwrap();
@@ -180,13 +186,15 @@ fn no_layers() {
 
 fn many_layers() {
     let mut fixture = Fixture::new();
+    let mut layers = vec![fixture.base()];
     for number in 0..200 {
         let layer = fixture.directory.join(format!("layer,:{number}"));
         fs::create_dir(&layer).unwrap();
         fs::write(layer.join(format!("file-{number}")), "").unwrap();
         fs::write(layer.join("top"), number.to_string()).unwrap();
-        fixture.spec.root.lowers.insert(0, layer);
+        layers.insert(0, layer);
     }
+    fixture.spec.root = fixture.layered(layers, fixture.upper());
     assert_eq!(fixture.sh("ls /file-* | wc -l; cat /top"), "200\n199");
 }
 
@@ -199,12 +207,61 @@ fn layer() {
     assert!(fixture.upper().join("etc/passwd").is_file());
     // The next step sees the same through the layer.
     let mut next = fixture.spec.clone();
-    next.root.lowers.insert(0, fixture.upper());
-    next.root.upper = fixture.directory.join("upper2");
-    fs::create_dir(&next.root.upper).unwrap();
+    let upper = fixture.directory.join("upper2");
+    fs::create_dir(&upper).unwrap();
+    next.root = fixture.layered(vec![fixture.upper(), fixture.base()], upper);
     next.argv = ["ls", "/etc", "/home"].map(str::to_owned).to_vec();
     let ran = crate::fixture::run(&next).unwrap();
     assert_eq!(ran.stdout, "/etc:\nhosts\npasswd\nresolv.conf\n\n/home:\n");
+}
+
+fn tree() {
+    let mut fixture = Fixture::new();
+    let tree = fixture.base();
+    fixture.spec.root = RootFs::Tree {
+        directory: tree.clone(),
+        work: fixture.work(),
+    };
+    fixture.spec.mounts.push(Mount {
+        target: PathBuf::from("/home/deep/secret"),
+        source: MountSource::File {
+            contents: b"x".to_vec(),
+            mode: 0o400,
+            uid: 0,
+            gid: 0,
+        },
+    });
+    let changed = |name: &str| fs::metadata(tree.join(name)).unwrap().modified().unwrap();
+    let before = (changed("etc"), changed("home"));
+    fixture.spec.argv = [
+        "sh",
+        "-c",
+        "cat /home/deep/secret /etc/hosts >/dev/null; rm /etc/group; echo new >/new",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let stdio = Stdio {
+        stdin: None,
+        stdout: std::io::pipe().unwrap().1.into(),
+        stderr: std::io::stderr().as_fd().try_clone_to_owned().unwrap(),
+    };
+    let ended = sandbox::spawn(&fixture.spec, stdio).unwrap().end().unwrap();
+    assert_eq!(ended.status, StepStatus::Exited(0));
+    assert_eq!(fs::read(tree.join("new")).unwrap(), b"new\n");
+    for gone in ["etc/group", "etc/hosts", "etc/resolv.conf", "home/deep"] {
+        assert!(!tree.join(gone).exists(), "{gone}");
+    }
+    // What the step did to a directory stays to be seen, what was done for its mounts does not.
+    assert!(changed("etc") > before.0);
+    assert_eq!(changed("home"), before.1);
+    for put_back in ["etc", "home", "home/deep"] {
+        assert!(
+            ended.put_back.contains(&PathBuf::from(put_back)),
+            "{ended:?}"
+        );
+    }
+    assert!(fs::read_dir(fixture.work()).unwrap().next().is_none());
+    assert!(fs::read_dir(fixture.upper()).unwrap().next().is_none());
 }
 
 fn refused() {
@@ -240,7 +297,7 @@ fn views() {
     for directory in [&upper, &work] {
         fs::create_dir(directory).unwrap();
     }
-    let root = sandbox::rootfs::mount(&RootFs {
+    let root = sandbox::rootfs::mount(&RootFs::Layered {
         lowers: vec![fixture.base()],
         upper: upper.clone(),
         work,
