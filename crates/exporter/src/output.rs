@@ -7,8 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
-use oci::{Compression, Family, Reference};
-use store::layer::compress::LevelError;
+use oci::{Family, Reference};
+use store::layer::compress::{Format, LevelError};
 
 mod annotation;
 mod attributes;
@@ -166,8 +166,8 @@ impl FilesDest {
 pub struct Encoding {
     /// Whose media types are used (`oci-mediatypes`).
     pub family: Family,
-    /// How new layers are compressed (`compression`).
-    pub compression: Compression,
+    /// What the blobs of new layers look like (`compression`).
+    pub format: Format,
     /// How hard they are compressed (`compression-level`), on the scale of the method.
     pub level: Option<i32>,
     /// What becomes of base layers that are compressed in another way (`force-compression`).
@@ -187,7 +187,7 @@ pub struct Encoding {
 pub enum Conversion {
     /// They are passed on byte for byte.
     AsTheyAre,
-    /// They are compressed again; the tar inside stays the same.
+    /// They are compressed again; the tar inside stays the same, but for eStargz.
     Convert,
 }
 
@@ -216,7 +216,7 @@ impl Encoding {
     ///
     /// The compression has no such level.
     pub fn of_layers(&self) -> Result<store::layer::Encoding, LevelError> {
-        store::layer::Encoding::new(self.compression, self.level)
+        store::layer::Encoding::new(self.format, self.level)
     }
 }
 
@@ -225,7 +225,7 @@ impl Default for Encoding {
     fn default() -> Self {
         Self {
             family: Family::Oci,
-            compression: Compression::Gzip,
+            format: Format::Gzip,
             level: None,
             bases: Conversion::AsTheyAre,
             foreign: Foreign::Ordinary,

@@ -117,8 +117,7 @@ where
         let of_layers = encoding.of_layers()?;
         for layer in self.base_layers() {
             let digest = layer.descriptor.digest;
-            let is_so = layer.descriptor.media_type.compression() == Some(encoding.compression);
-            if is_so || converted.contains_key(&digest) {
+            if encoding.format.is_of(&layer.descriptor) || converted.contains_key(&digest) {
                 continue;
             }
             self.fetch.layer(layer).await?;

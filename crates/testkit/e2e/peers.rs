@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 use testkit::tree::Kind;
 use testkit::{Account, Pulled, Suite, Workspace, peer};
 
@@ -11,6 +12,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("umoci_unpacks_the_layout", umoci_unpacks),
     ("buildah_pulls_the_image", buildah_pulls),
     ("buildah_reads_both_archives", buildah_reads_archives),
+    ("estargz_is_an_image_to_everybody", estargz),
 ];
 
 const THREE: &str = "linux/amd64,linux/arm64,linux/arm/v7";
@@ -156,5 +158,39 @@ fn buildah_reads_archives(suite: &Suite) -> anyhow::Result<()> {
             &["pull", "-q", &format!("{transport}:{}", archive.display())],
         )?;
     }
+    Ok(())
+}
+
+fn estargz(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let compression = "compression=estargz,force-compression=true";
+    let output = format!("type=oci,dest=image.tar,{compression}");
+    hello(&workspace, &["-t", "hello:1", "-o", &output])?;
+    let archive = workspace.path().join("image.tar");
+    buildah(
+        &workspace,
+        &["pull", "-q", &format!("oci-archive:{}", archive.display())],
+    )?;
+    let pulled = Pulled::from_archive(&archive)?;
+    let image = pulled.image("linux/amd64")?;
+    let layers = image.manifest["layers"].as_array().context("layers")?;
+    let diff_ids = &image.config["rootfs"]["diff_ids"];
+    for (n, layer) in layers.iter().enumerate() {
+        let digest = layer["digest"].as_str().context("digest")?;
+        let blob = pulled.layout().join("blobs").join(digest.replace(':', "/"));
+        let sums = "gzip -dc \"$0\" | sha256sum
+            gzip -dc \"$0\" | tar -xOf - stargz.index.json | sha256sum";
+        let sums = peer::run(Command::new("bash").args(["-c", sums]).arg(blob))?;
+        let mut sums = sums.lines().map(|line| line.trim_end_matches([' ', '-']));
+        let mut is_next =
+            |found: &Value| *found == format!("sha256:{}", sums.next().unwrap_or_default());
+        ensure!(is_next(&diff_ids[n]), "{diff_ids}");
+        let annotations = &layer["annotations"];
+        ensure!(
+            is_next(&annotations["containerd.io/snapshot/stargz/toc.digest"]),
+            "{layer}"
+        );
+    }
+    ensure!(layers.len() >= 3, "{layers:#?}");
     Ok(())
 }

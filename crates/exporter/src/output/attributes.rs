@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use oci::{Compression, Family, Reference};
+use oci::{Family, Reference};
+use store::layer::compress::Format;
 
 use super::record::{fields, nearest};
 use super::{
@@ -234,7 +235,7 @@ impl Attributes {
         };
         let encoding = Encoding {
             family,
-            compression: self.compression(family)?,
+            format: self.format(family)?,
             level: self.number("compression-level", "a number")?,
             bases: match self.boolean("force-compression")? {
                 Some(true) => Conversion::Convert,
@@ -251,7 +252,7 @@ impl Attributes {
             epoch: self.number("source-date-epoch", "seconds since 1970")?,
             annotations: self.annotations()?,
         };
-        if let (Compression::Uncompressed, Some(level)) = (encoding.compression, encoding.level) {
+        if let (Format::Tar, Some(level)) = (encoding.format, encoding.level) {
             return Err(OutputError::Value {
                 attribute: "compression-level",
                 value: i32::to_string(&level),
@@ -262,24 +263,20 @@ impl Attributes {
         Ok(encoding)
     }
 
-    fn compression(&mut self, family: Family) -> Result<Compression, OutputError> {
+    fn format(&mut self, family: Family) -> Result<Format, OutputError> {
         match self.take("compression").as_deref() {
-            None | Some("gzip") => Ok(Compression::Gzip),
-            Some("zstd") => Ok(Compression::Zstd),
-            Some("uncompressed") => Ok(Compression::Uncompressed),
+            None | Some("gzip") => Ok(Format::Gzip),
+            Some("zstd") => Ok(Format::Zstd),
+            Some("uncompressed") => Ok(Format::Tar),
             Some("estargz") if family == Family::Docker => Err(OutputError::Conflict {
                 one: "compression=estargz",
                 other: "oci-mediatypes=false",
             }),
-            Some("estargz") => Err(OutputError::AttributeNotYet {
-                attribute: "compression".to_owned(),
-                value: "estargz".to_owned(),
-                kind: self.kind,
-            }),
+            Some("estargz") => Ok(Format::Estargz),
             Some(other) => Err(OutputError::Value {
                 attribute: "compression",
                 value: other.to_owned(),
-                expected: "uncompressed, gzip or zstd",
+                expected: "uncompressed, gzip, estargz or zstd",
             }),
         }
     }

@@ -73,7 +73,7 @@ fn compression_and_families_are_read() {
         encoding("type=oci,dest=x,compression=zstd,compression-level=22").unwrap(),
         Encoding {
             family: Family::Oci,
-            compression: Compression::Zstd,
+            format: Format::Zstd,
             level: Some(22),
             ..Encoding::default()
         }

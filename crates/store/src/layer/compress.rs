@@ -12,15 +12,16 @@
 
 mod decode;
 mod encode;
+mod estargz;
 mod gzip;
 
 pub use decode::DecodeError;
 pub(crate) use decode::{Decoded, decode};
-pub(crate) use encode::encode;
+pub(crate) use encode::{Encoded, encode};
 
 use std::io::{self, Read};
 
-use oci::Compression;
+use oci::{Compression, Descriptor};
 
 use crate::layer::tar;
 
@@ -85,10 +86,51 @@ pub fn is_archive(mut stream: impl Read + Send) -> io::Result<bool> {
     }
 }
 
-/// What a layer's tar is compressed with, and how hard.
+/// What a layer's blob looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Format {
+    /// The tar itself.
+    Tar,
+    /// gzip.
+    Gzip,
+    /// gzip in which every file can be read without what is before it (eStargz). The tar inside has
+    /// one more entry, the table of contents, and so a diff ID of its own.
+    Estargz,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Format {
+    /// Returns the compression, as media types name it.
+    pub fn compression(self) -> Compression {
+        match self {
+            Self::Tar => Compression::Uncompressed,
+            Self::Gzip | Self::Estargz => Compression::Gzip,
+            Self::Zstd => Compression::Zstd,
+        }
+    }
+
+    /// Returns whether a blob is in this format, as far as its descriptor tells.
+    pub fn is_of(self, descriptor: &Descriptor) -> bool {
+        descriptor.media_type.compression() == Some(self.compression())
+            && (self != Self::Estargz || estargz::is_announced(descriptor))
+    }
+}
+
+impl From<Compression> for Format {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::Uncompressed => Self::Tar,
+            Compression::Gzip => Self::Gzip,
+            Compression::Zstd => Self::Zstd,
+        }
+    }
+}
+
+/// The format of a layer's blob, and how hard it is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Encoding {
-    compression: Compression,
+    format: Format,
     level: i32,
 }
 
@@ -109,28 +151,24 @@ impl Encoding {
     ///
     /// # Errors
     ///
-    /// The compression has no such level: gzip has 0 to 9, zstd 0 (the usual one) to 22.
-    pub fn new(compression: Compression, level: Option<i32>) -> Result<Self, LevelError> {
-        let (least, usual, most) = match compression {
-            Compression::Uncompressed => {
-                return Ok(Self {
-                    compression,
-                    level: 0,
-                });
-            }
-            Compression::Gzip => (0, 6, 9),
-            Compression::Zstd => (0, 3, 22),
+    /// The format has no such level: gzip has 0 to 9, zstd 0 (the usual one) to 22.
+    pub fn new(format: impl Into<Format>, level: Option<i32>) -> Result<Self, LevelError> {
+        let format = format.into();
+        let (least, usual, most) = match format {
+            Format::Tar => return Ok(Self { format, level: 0 }),
+            Format::Gzip | Format::Estargz => (0, 6, 9),
+            Format::Zstd => (0, 3, 22),
         };
         let level = level.unwrap_or(usual);
         if !(least..=most).contains(&level) {
             return Err(LevelError { level, least, most });
         }
-        Ok(Self { compression, level })
+        Ok(Self { format, level })
     }
 
-    /// Returns the compression.
-    pub fn compression(&self) -> Compression {
-        self.compression
+    /// Returns the format.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Returns the level; 0 for a plain tar.

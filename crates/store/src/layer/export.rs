@@ -1,14 +1,14 @@
 //! Packing: from an unpacked layer, or from entries as they come, to a blob.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 
 use oci::media_type::Family;
-use oci::{BaseLayer, Compression, Descriptor, DiffId, Digest, MediaType};
+use oci::{BaseLayer, Descriptor, DiffId, Digest, MediaType};
 use serde::{Deserialize, Serialize};
 
 use super::apply::UnpackError;
-use super::compress::{self, Encoding};
+use super::compress::{self, Encoded, Encoding, Format};
 use super::diff::{self, DiffError, Lowers};
 use super::tar::{TarError, TarWriter};
 use super::{LayerId, Layers};
@@ -34,7 +34,8 @@ pub struct ExportOptions {
 /// A layer as a blob of the content store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedLayer {
-    /// The blob, with the OCI's media type.
+    /// The blob, with the OCI's media type and, of eStargz, the annotations that lead to its table
+    /// of contents.
     pub descriptor: Descriptor,
     /// Digest of the tar inside.
     pub diff_id: DiffId,
@@ -131,7 +132,8 @@ impl Layers {
         Ok(variant.packed)
     }
 
-    /// Compresses the blob of a layer in another way; the tar inside stays the same to the byte.
+    /// Compresses the blob of a layer in another way; the tar inside stays the same to the byte, but
+    /// for the table of contents that eStargz adds.
     ///
     /// # Errors
     ///
@@ -169,18 +171,8 @@ impl Layers {
             compress::encode(encoding, threads, &mut output, |tar: &mut dyn Write| {
                 super::apply::copy_tar(blob, layer, tar)
             });
-        let diff_id = match (copied, compressed) {
-            (Ok(()), compressed) => compressed.map_err(|error| disk_error(&output, error))?,
-            (Err(error), Ok(_)) => return Err(error),
-            // The reader stopped because the writer had.
-            (Err(_), Err(error)) => return Err(disk_error(&output, error).into()),
-        };
-        let (digest, size) = output.commit()?;
-        let media_type = MediaType::Layer(Family::Oci, encoding.compression());
-        let packed = PackedLayer {
-            descriptor: Descriptor::new(media_type, digest, size),
-            diff_id,
-        };
+        let encoded = settle(&output, copied, compressed)?;
+        let packed = packed(output, encoding, encoded)?;
         if let Err(error) = self.store().records().put(REPACK, &key, &packed) {
             tracing::debug!(%error, "repacked layer is not remembered");
         }
@@ -238,15 +230,8 @@ impl Layers {
                 tar.finish().map_err(E::from)
             },
         );
-        // Where the blob cannot be written, the producer sees no more than a broken pipe.
-        let diff_id = compressed.map_err(|error| disk_error(&blob, error))?;
-        produced?;
-        let (digest, size) = blob.commit()?;
-        let media_type = MediaType::Layer(Family::Oci, options.encoding.compression());
-        Ok(PackedLayer {
-            descriptor: Descriptor::new(media_type, digest, size),
-            diff_id,
-        })
+        let encoded = settle(&blob, produced, compressed)?;
+        Ok(packed(blob, options.encoding, encoded)?)
     }
 
     fn remembered(&self, key: &Digest, lowers: &[LayerId]) -> Option<PackedLayer> {
@@ -270,17 +255,50 @@ fn variant_key(id: &LayerId, options: &ExportOptions) -> Digest {
         mtime_max,
         threads: _,
     } = options;
-    let compression = match encoding.compression() {
-        Compression::Uncompressed => "tar",
-        Compression::Gzip => "gzip",
-        Compression::Zstd => "zstd",
+    let format = match encoding.format() {
+        Format::Tar => "tar",
+        Format::Gzip => "gzip",
+        Format::Estargz => "estargz",
+        Format::Zstd => "zstd",
     };
     let level = encoding.level();
-    Digest::of(format!("{ENCODER}\n{id}\n{compression} {level}\n{mtime_max:?}").as_bytes())
+    Digest::of(format!("{ENCODER}\n{id}\n{format} {level}\n{mtime_max:?}").as_bytes())
+}
+
+/// Decides whose fault it is where producing a tar or compressing it failed.
+fn settle<E: From<DiskError>>(
+    blob: &BlobWriter,
+    produced: Result<(), E>,
+    compressed: io::Result<Encoded>,
+) -> Result<Encoded, E> {
+    match (produced, compressed) {
+        (Ok(()), Ok(encoded)) => Ok(encoded),
+        (Err(error), Ok(_)) => Err(error),
+        // The tar broke off because its producer had failed.
+        (Err(error), Err(end)) if end.kind() == io::ErrorKind::UnexpectedEof => Err(error),
+        // Where the blob cannot be written, the producer sees no more than a broken pipe.
+        (_, Err(error)) => Err(disk_error(blob, error).into()),
+    }
+}
+
+/// Publishes a blob that was written.
+fn packed(
+    blob: BlobWriter,
+    encoding: Encoding,
+    encoded: Encoded,
+) -> Result<PackedLayer, DiskError> {
+    let (digest, size) = blob.commit()?;
+    let media_type = MediaType::Layer(Family::Oci, encoding.format().compression());
+    let mut descriptor = Descriptor::new(media_type, digest, size);
+    descriptor.annotations = encoded.annotations;
+    Ok(PackedLayer {
+        descriptor,
+        diff_id: encoded.diff_id,
+    })
 }
 
 /// Unwraps the path that the blob's writer has added.
-fn disk_error(blob: &BlobWriter, error: std::io::Error) -> DiskError {
+fn disk_error(blob: &BlobWriter, error: io::Error) -> DiskError {
     error
         .downcast::<DiskError>()
         .unwrap_or_else(|source| blob.disk_error(source))

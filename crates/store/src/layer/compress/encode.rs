@@ -1,5 +1,6 @@
 //! The pipeline from tar bytes to a compressed stream.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -7,13 +8,22 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crc32fast::Hasher as Crc;
-use oci::{Compression, DiffId, Hasher};
+use oci::{DiffId, Hasher};
 
-use super::{Encoding, gzip};
+use super::{Encoding, Format, estargz, gzip};
 
 /// Uncompressed bytes of a zstd frame. It fixes digests: a change is a new encoder version.
 const ZSTD_FRAME_BYTES: usize = 4 * 1024 * 1024;
 const PLAIN_BLOCK_BYTES: usize = 1024 * 1024;
+
+/// What is known of a stream once it is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    /// Digest of the tar inside.
+    pub(crate) diff_id: DiffId,
+    /// What a descriptor of it has to say.
+    pub(crate) annotations: BTreeMap<String, String>,
+}
 
 /// A part of the tar on its way to a worker, and where its result is expected.
 struct Block {
@@ -38,16 +48,11 @@ pub(crate) fn encode<T>(
     threads: NonZeroUsize,
     output: &mut (dyn Write + Send),
     produce: impl FnOnce(&mut dyn Write) -> T,
-) -> (T, io::Result<DiffId>) {
-    let block_bytes = match encoding.compression() {
-        Compression::Uncompressed => PLAIN_BLOCK_BYTES,
-        Compression::Gzip => gzip::BLOCK_BYTES,
-        Compression::Zstd => ZSTD_FRAME_BYTES,
-    };
+) -> (T, io::Result<Encoded>) {
     // Copying needs no company.
-    let workers = match encoding.compression() {
-        Compression::Uncompressed => 1,
-        Compression::Gzip | Compression::Zstd => threads.get(),
+    let workers = match encoding.format() {
+        Format::Tar => 1,
+        Format::Gzip | Format::Estargz | Format::Zstd => threads.get(),
     };
     let in_flight = 2 * workers + 1;
     let (to_workers, blocks) = sync_channel::<Block>(in_flight);
@@ -58,35 +63,77 @@ pub(crate) fn encode<T>(
         for _ in 0..workers {
             scope.spawn(move || work(encoding, blocks));
         }
-        let writer = scope.spawn(move || write_in_order(encoding, replies, output));
-        let mut cutter = Cutter {
-            block_bytes,
-            primed: encoding.compression() == Compression::Gzip,
-            dictionary: Vec::new(),
-            bytes: Vec::with_capacity(block_bytes),
-            hasher: Hasher::new(),
+        let writer = scope.spawn(move || {
+            let ends = write_in_order(encoding, replies, output)?;
+            Ok((ends, output))
+        });
+        let queue = Queue {
             to_workers,
             to_writer,
+            hasher: Hasher::new(),
         };
-        let produced = produce(&mut cutter);
-        let diff_id = cutter.finish();
-        let written = match writer.join() {
+        let written = || match writer.join() {
             Ok(written) => written,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        (produced, written.and(diff_id))
+        let block_bytes = match encoding.format() {
+            Format::Tar => PLAIN_BLOCK_BYTES,
+            Format::Gzip => gzip::BLOCK_BYTES,
+            Format::Zstd => ZSTD_FRAME_BYTES,
+            Format::Estargz => {
+                let (produced, cut) = estargz::cut(scope, queue, produce);
+                let encoded =
+                    written().and_then(|(ends, output)| cut?.finish(encoding, &ends, output));
+                return (produced, encoded);
+            }
+        };
+        let mut cutter = Cutter {
+            block_bytes,
+            primed: encoding.format() == Format::Gzip,
+            dictionary: Vec::new(),
+            bytes: Vec::with_capacity(block_bytes),
+            queue,
+        };
+        let produced = produce(&mut cutter);
+        let diff_id = cutter.finish();
+        let encoded = written().and(diff_id).map(|diff_id| Encoded {
+            diff_id,
+            annotations: BTreeMap::new(),
+        });
+        (produced, encoded)
     })
 }
 
-/// Cuts what is written to it into blocks, and hashes it.
+/// Where the parts of the tar go in their order; all of them are hashed.
+pub(super) struct Queue {
+    to_workers: SyncSender<Block>,
+    to_writer: SyncSender<Receiver<Packed>>,
+    pub(super) hasher: Hasher,
+}
+
+impl Queue {
+    pub(super) fn send(&mut self, dictionary: Vec<u8>, bytes: Vec<u8>) -> io::Result<()> {
+        self.hasher.update(&bytes);
+        let (reply, replies) = channel();
+        let broken = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        // The writer learns of the block first: it is what stops everybody when it fails.
+        self.to_writer.send(replies).map_err(|_| broken(()))?;
+        let block = Block {
+            dictionary,
+            bytes,
+            reply,
+        };
+        self.to_workers.send(block).map_err(|_| broken(()))
+    }
+}
+
+/// Cuts what is written to it into blocks of one size.
 struct Cutter {
     block_bytes: usize,
     primed: bool,
     dictionary: Vec<u8>,
     bytes: Vec<u8>,
-    hasher: Hasher,
-    to_workers: SyncSender<Block>,
-    to_writer: SyncSender<Receiver<Packed>>,
+    queue: Queue,
 }
 
 impl Cutter {
@@ -99,23 +146,14 @@ impl Cutter {
             }
             false => Vec::new(),
         };
-        let (reply, replies) = channel();
-        let broken = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        // The writer learns of the block first: it is what stops everybody when it fails.
-        self.to_writer.send(replies).map_err(|_| broken(()))?;
-        let block = Block {
-            dictionary,
-            bytes,
-            reply,
-        };
-        self.to_workers.send(block).map_err(|_| broken(()))
+        self.queue.send(dictionary, bytes)
     }
 
     fn finish(mut self) -> io::Result<DiffId> {
         if !self.bytes.is_empty() {
             self.send()?;
         }
-        Ok(DiffId(self.hasher.finish()))
+        Ok(DiffId(self.queue.hasher.finish()))
     }
 }
 
@@ -123,7 +161,6 @@ impl Write for Cutter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = self.block_bytes - self.bytes.len();
         let taken = &bytes[..bytes.len().min(room)];
-        self.hasher.update(taken);
         self.bytes.extend_from_slice(taken);
         if self.bytes.len() == self.block_bytes {
             self.send()?;
@@ -138,10 +175,12 @@ impl Write for Cutter {
 
 /// Compresses one block; nothing is carried over from the one before.
 fn compress(encoding: Encoding, dictionary: &[u8], bytes: Vec<u8>) -> io::Result<Vec<u8>> {
-    match encoding.compression() {
-        Compression::Uncompressed => Ok(bytes),
-        Compression::Gzip => gzip::deflate(encoding.level().unsigned_abs(), dictionary, &bytes),
-        Compression::Zstd => zstd::bulk::compress(&bytes, encoding.level()),
+    let level = encoding.level();
+    match encoding.format() {
+        Format::Tar => Ok(bytes),
+        Format::Gzip => gzip::deflate(level.unsigned_abs(), dictionary, &bytes),
+        Format::Estargz => gzip::member(level.unsigned_abs(), &bytes),
+        Format::Zstd => zstd::bulk::compress(&bytes, level),
     }
 }
 
@@ -152,7 +191,7 @@ fn work(encoding: Encoding, blocks: &Mutex<Receiver<Block>>) {
             return;
         };
         let mut checksum = Crc::new();
-        if encoding.compression() == Compression::Gzip {
+        if encoding.format() == Format::Gzip {
             checksum.update(&block.bytes);
         }
         let size_bytes = block.bytes.len() as u64;
@@ -167,14 +206,18 @@ fn work(encoding: Encoding, blocks: &Mutex<Receiver<Block>>) {
     }
 }
 
+/// Writes the blocks one after the other; returns where each ends in the output.
 fn write_in_order(
     encoding: Encoding,
     replies: Receiver<Receiver<Packed>>,
     output: &mut (dyn Write + Send),
-) -> io::Result<()> {
-    let is_gzip = encoding.compression() == Compression::Gzip;
+) -> io::Result<Vec<u64>> {
+    // The blocks of a gzip stream are one member.
+    let is_gzip = encoding.format() == Format::Gzip;
     let mut checksum = Crc::new();
     let mut size_bytes = 0;
+    let mut ends = Vec::new();
+    let mut end = 0;
     if is_gzip {
         output.write_all(&gzip::HEADER)?;
     }
@@ -183,12 +226,15 @@ fn write_in_order(
         let Ok(packed) = reply.recv() else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        output.write_all(&packed.bytes?)?;
+        let bytes = packed.bytes?;
+        output.write_all(&bytes)?;
+        end += bytes.len() as u64;
+        ends.push(end);
         checksum.combine(&packed.checksum);
         size_bytes += packed.size_bytes;
     }
     if is_gzip {
         output.write_all(&gzip::trailer(checksum.finalize(), size_bytes))?;
     }
-    Ok(())
+    Ok(ends)
 }

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use flate2::{Compress, Compression, FlushCompress};
+use flate2::{Compress, Compression, Crc, FlushCompress};
 
 /// Uncompressed bytes of a block. It fixes digests: a change is a new encoder version.
 pub(super) const BLOCK_BYTES: usize = 128 * 1024;
@@ -50,4 +50,14 @@ pub(super) fn trailer(checksum: u32, size_bytes: u64) -> Vec<u8> {
     // The size is kept modulo 2^32.
     trailer.extend(&size_bytes.to_le_bytes()[..4]);
     trailer
+}
+
+/// Returns a block as a member of its own.
+pub(super) fn member(level: u32, block: &[u8]) -> io::Result<Vec<u8>> {
+    let mut checksum = Crc::new();
+    checksum.update(block);
+    let mut member = HEADER.to_vec();
+    member.extend(deflate(level, &[], block)?);
+    member.extend(trailer(checksum.sum(), block.len() as u64));
+    Ok(member)
 }

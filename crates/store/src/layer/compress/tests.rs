@@ -13,6 +13,8 @@ use super::*;
 use crate::fixture::{RawTar, filter};
 use crate::layer::apply::Limits;
 
+mod estargz;
+
 /// Text and noise, the same on every run.
 fn sample(size: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -38,7 +40,7 @@ fn compressed(encoding: Encoding, threads: usize, bytes: &[u8]) -> Vec<u8> {
     let threads = NonZeroUsize::new(threads).unwrap();
     let (written, diff_id) = encode(encoding, threads, &mut output, |tar| tar.write_all(bytes));
     written.unwrap();
-    assert_eq!(diff_id.unwrap(), DiffId(Digest::of(bytes)));
+    assert_eq!(diff_id.unwrap().diff_id, DiffId(Digest::of(bytes)));
     output
 }
 
@@ -78,7 +80,7 @@ fn other_tools_read_what_is_written() {
         let bytes = sample(size);
         for encoding in encodings() {
             let packed = compressed(encoding, 4, &bytes);
-            let unpacked = match encoding.compression() {
+            let unpacked = match encoding.format().compression() {
                 Compression::Uncompressed => packed,
                 Compression::Gzip => filter("gzip", &["-dc"], &packed),
                 // No frame at all is an empty file to us, but not to this tool.

@@ -31,6 +31,16 @@ pub(crate) struct Entry {
     pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+impl Entry {
+    /// Returns the size of its content; `None` for what is no file.
+    pub(crate) fn size_bytes(&self) -> Option<u64> {
+        if let What::File { size_bytes } = self.what {
+            return Some(size_bytes);
+        }
+        None
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Directory,
@@ -161,6 +171,11 @@ impl<R: Read> TarReader<R> {
             padding: 0,
             finished: false,
         }
+    }
+
+    /// Returns what it reads from, as far as it has read.
+    pub(crate) fn input(&mut self) -> &mut R {
+        &mut self.input
     }
 
     /// Goes to the next entry; what is left of the one before is skipped.
