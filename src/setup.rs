@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use registry::{Client, Credentials, DockerConfigText, RegistryConfig, Transport};
+use registry::{Client, Credentials, DockerConfigText, Network, RegistryConfig, Transport};
 use sandbox::Entered;
 use store::{InventoryError, Store};
 
@@ -33,6 +33,20 @@ pub(crate) fn store_root(
 /// Opens the store.
 pub(crate) fn open_store(root: &Path) -> Result<Store, Failure> {
     Store::open(root).map_err(|error| Failure::new(&error, error.help()))
+}
+
+/// Opens the store for a look, if there is one.
+pub(crate) fn store_if_any(
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Result<Option<Store>, Failure> {
+    let Some(root) = global.root.clone().or_else(|| environment.store_root()) else {
+        return Ok(None);
+    };
+    match root.join("version").exists() {
+        true => open_store(&std::path::absolute(&root).unwrap_or(root)).map(Some),
+        false => Ok(None),
+    }
 }
 
 /// Keeps the store as small as the user's configuration wants it, and says what went. A build goes
@@ -69,15 +83,18 @@ pub(crate) fn room(environment: &Environment) -> Result<Option<Room>, Failure> {
 
 /// Returns the client of registries, as the user's files configure it.
 pub(crate) fn client(environment: &Environment) -> Result<Client, Failure> {
-    client_without_certificates(environment, &BTreeSet::new())
+    client_without_certificates(environment, &BTreeSet::new(), Network::Open)
 }
 
-/// Returns the same, but that it does not ask these registries for certificates (`--insecure`).
+/// Returns the same, but that it does not ask these registries for certificates (`--insecure`), and
+/// that it may connect to nobody at all (`--offline`).
 pub(crate) fn client_without_certificates(
     environment: &Environment,
     registries: &BTreeSet<&str>,
+    network: Network,
 ) -> Result<Client, Failure> {
     let mut config = registry_config(environment)?;
+    config.network = network;
     for registry in registries {
         let host = config.hosts.entry((*registry).to_owned()).or_default();
         // Who configured plain HTTP has said more than that.

@@ -9,7 +9,7 @@ use exporter::event::{Event, Task};
 use exporter::index::{self, IndexError, IndexPlan};
 use exporter::transfer::{Transfer, TransferError};
 use oci::{Descriptor, Document, ImageSource, MediaType, Platform, Reference};
-use registry::{Client, Pushed};
+use registry::{Client, Network, Pushed};
 use store::Store;
 
 use crate::args::GlobalArgs;
@@ -79,7 +79,7 @@ impl Tools {
     ) -> Result<Self, Failure> {
         let insecure: BTreeSet<&str> = insecure.into_iter().map(Reference::registry).collect();
         Ok(Self {
-            client: setup::client_without_certificates(environment, &insecure)?,
+            client: setup::client_without_certificates(environment, &insecure, Network::Open)?,
             store: setup::open_store(&setup::store_root(global, environment)?)?,
         })
     }

@@ -19,6 +19,8 @@ use testkit::{Case, Suite};
 
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/caching.rs"]
+mod caching;
 #[path = "e2e/cases.rs"]
 mod cases;
 #[path = "e2e/devices.rs"]
@@ -41,6 +43,8 @@ mod lists;
 mod login;
 #[path = "e2e/logins.rs"]
 mod logins;
+#[path = "e2e/offline.rs"]
+mod offline;
 #[path = "e2e/outputs.rs"]
 mod outputs;
 #[path = "e2e/packed.rs"]
@@ -86,6 +90,7 @@ fn run() -> anyhow::Result<ExitCode> {
     let mut trials = Vec::new();
     let tests = [
         bad_input::TESTS,
+        caching::TESTS,
         devices::TESTS,
         five_commands::TESTS,
         flags::TESTS,
@@ -95,6 +100,7 @@ fn run() -> anyhow::Result<ExitCode> {
         layering::TESTS,
         lists::TESTS,
         logins::TESTS,
+        offline::TESTS,
         outputs::TESTS,
         packed::TESTS,
         login::TESTS,

@@ -11,6 +11,8 @@ pub(crate) mod call;
 mod checks;
 mod contexts;
 mod events;
+mod lookup;
+mod offline;
 mod options;
 mod outcome;
 mod outputs;
@@ -21,31 +23,35 @@ mod secrets;
 mod shown;
 mod steps;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use dockerfile::Source;
 use dockerfile::ast::Dockerfile;
 use dockerfile::lint::Warning;
+use dockerfile::{Source, Span};
 use exporter::{Delivered, Image, Request};
 use graph::{Graph, TargetPlatforms};
 use registry::Client;
 use sandbox::{Entered, Isolation};
-use solver::remote::GitAccess;
-use solver::{Packing, Remotes, Solution, SolveError, Solver};
+use solver::remote::{GitAccess, Policy};
+use solver::{Freshness, Packing, Remotes, Solution, SolveError, Solver, Stale};
 use store::Store;
 
 use crate::args::GlobalArgs;
 use crate::environment::Environment;
+use crate::interrupt::{self, blocking};
+use crate::setup;
 use crate::ui;
 use crate::ui::progress::{Progress, Summary, VertexWarning};
 use crate::ui::report::{self, Detail, Excerpt, Failure, Paint};
-use crate::{interrupt, setup};
 
 pub(crate) use args::BuildArgs;
 use bases::{Clock, Evaluation};
 use checks::Checks;
 use contexts::{Contexts, Elsewhere, Found};
+use lookup::Lookup;
+use offline::{Missing, Shipped};
 use options::{Options, Shown};
 use remote::Fetcher;
 
@@ -69,7 +75,7 @@ pub(crate) fn run(
     };
     let client = {
         let insecure = outputs::insecure_hosts(&options.delivery);
-        setup::client_without_certificates(environment, &insecure)?
+        setup::client_without_certificates(environment, &insecure, options.network())?
     };
     ui::say(&outputs::warnings(&options.delivery.outputs));
     options.delivery.engine = outputs::engine(&options.delivery.outputs)?;
@@ -98,6 +104,12 @@ pub(crate) fn run(
         source,
         parsed,
         remotes: remotes(&store, client.clone(), &options, environment),
+        lookup: Lookup::new(
+            client.clone(),
+            Some(store.clone()),
+            options.freshness,
+            jiff::Timestamp::now().as_second(),
+        ),
         store,
         client,
         progress: &progress,
@@ -142,7 +154,9 @@ fn fetch(
     progress: &Progress,
 ) -> Result<Contexts, Failure> {
     // With a client of its own: connections do not outlive the runtime they are made in.
-    let remotes = remotes(store, setup::client(environment)?, options, environment);
+    let client =
+        setup::client_without_certificates(environment, &BTreeSet::new(), options.network())?;
+    let remotes = remotes(store, client, options, environment);
     let fetcher = Fetcher {
         options,
         store,
@@ -187,8 +201,13 @@ fn remotes(
         known_hosts: environment.known_hosts(),
         agent: options.agents.get(secrets::DEFAULT_AGENT).cloned(),
         secrets: options.secrets.clone(),
+        network: options.network(),
     };
-    Arc::new(Remotes::new(store.clone(), client, access))
+    let policy = Policy {
+        freshness: options.freshness,
+        now: jiff::Timestamp::now().as_second(),
+    };
+    Arc::new(Remotes::new(store.clone(), client, access, policy))
 }
 
 /// What a build has to work with, and what it has to say at its end.
@@ -200,6 +219,7 @@ struct Build<'a> {
     store: Store,
     client: Client,
     remotes: Arc<Remotes>,
+    lookup: Lookup,
     progress: &'a Progress,
     /// What is unwise in the Dockerfile, as far as it is known.
     warnings: Vec<Warning>,
@@ -212,6 +232,7 @@ impl Build<'_> {
     async fn run(&mut self, contexts: &Contexts) -> Result<Option<Delivered>, Failure> {
         let graph = self.lower(contexts).await?;
         self.checks.verdict(&self.warnings)?;
+        self.check_offline(&graph).await?;
         self.check_push().await?;
         let solution = self.solve(contexts, &graph).await?;
         self.deliver(&images(&graph, &solution), &graph).await
@@ -223,7 +244,7 @@ impl Build<'_> {
             definition: &self.options.definition,
             parsed: self.parsed,
             source: self.source,
-            client: &self.client,
+            lookup: &self.lookup,
             progress: self.progress,
             clock: Clock::Of(&fetcher, contexts),
         };
@@ -286,8 +307,10 @@ impl Build<'_> {
             device_directories: self.options.device_directories.clone(),
             jobs: self.options.jobs,
             caching: self.options.caching,
+            freshness: self.options.freshness,
             renewed_stages: self.options.renewed_stages.clone(),
             emulators: sandbox::Emulators::default(),
+            latest_mtime: graph.source_date_epoch,
             now: now.to_string(),
             packing: request.packing().map(|options| Packing {
                 options,
@@ -297,6 +320,28 @@ impl Build<'_> {
         };
         let solved = Arc::new(solver).solve(graph).await;
         solved.map_err(|error| self.solve_failure(&error))
+    }
+
+    /// Finds out before the first step runs whether everything is here, where nothing else can be had.
+    async fn check_offline(&self, graph: &Graph) -> Result<(), Failure> {
+        if self.options.freshness != Freshness::Waived {
+            return Ok(());
+        }
+        let (graph, store) = (graph.clone(), self.store.clone());
+        let remotes = Arc::clone(&self.remotes);
+        let shipped = Shipped::by(&self.options.delivery.outputs);
+        let missing = blocking(move || offline::missing(&graph, shipped, &store, &remotes)).await;
+        let failures: Vec<Failure> = missing
+            .iter()
+            .map(|(span, missing)| {
+                let failure = Failure::new(missing, Some(Missing::HELP.to_owned()));
+                failure.of_build().at(Some(&self.excerpt(*span)))
+            })
+            .collect();
+        match failures.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::all(failures)),
+        }
     }
 
     /// Finds out before the first step runs whether the result may be pushed to where it should go.
@@ -309,13 +354,17 @@ impl Build<'_> {
     }
 
     fn solve_failure(&self, error: &SolveError) -> Failure {
-        let excerpt = Excerpt {
-            source: Arc::clone(self.source),
-            instruction: error.span,
-            mark: None,
-        };
+        let excerpt = self.excerpt(error.span);
         let failure = Failure::new(error, advice::of(&error.kind, error.span, self.parsed));
         failure.of_build().at(Some(&excerpt))
+    }
+
+    fn excerpt(&self, instruction: Span) -> Excerpt {
+        Excerpt {
+            source: Arc::clone(self.source),
+            instruction,
+            mark: None,
+        }
     }
 
     fn request(&self, graph: &Graph) -> Request {
@@ -365,6 +414,10 @@ impl Build<'_> {
                 false => Detail::Brief,
             };
             text += &report::warnings(self.source, &self.warnings, detail, paint);
+            let stale = self.lookup.stale().into_iter().chain(self.remotes.stale());
+            for warning in stale.map(|stale| outdated(&stale)) {
+                text += &report::warning(&warning, paint);
+            }
             for note in &self.notes {
                 text += &report::note(note, paint);
             }
@@ -380,6 +433,15 @@ impl Build<'_> {
             }
         }
     }
+}
+
+/// Says that what was learnt earlier had to do.
+fn outdated(Stale { why, since }: &Stale) -> String {
+    let learnt = match jiff::Timestamp::from_second(*since) {
+        Ok(time) if *since > 0 => format!("what it said on {time}"),
+        Ok(_) | Err(_) => "what it said to an earlier build".to_owned(),
+    };
+    format!("{why}; using {learnt}")
 }
 
 /// Joins what lowering knows of each image with the layers that solving gave it.

@@ -372,6 +372,11 @@ pub(crate) fn warnings(
     text
 }
 
+/// What may not be as the user wants it.
+pub(crate) fn warning(text: &str, paint: Paint) -> String {
+    format!("\n{} {}\n", paint.warning("WARNING:"), printable(text))
+}
+
 /// What the user may not expect.
 pub(crate) fn note(text: &str, paint: Paint) -> String {
     format!("\n{} {}\n", paint.help("note:"), printable(text))

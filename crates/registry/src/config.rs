@@ -19,6 +19,18 @@ pub struct RegistryConfig {
     pub routes: Vec<Route>,
     /// How long to wait and how often to try again.
     pub patience: Patience,
+    /// Whether anybody may be connected to.
+    pub network: Network,
+}
+
+/// Whether anybody may be connected to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// Whoever is asked for.
+    #[default]
+    Open,
+    /// Nobody: every request fails before a name is looked up (`--offline`).
+    Closed,
 }
 
 impl Default for RegistryConfig {
@@ -28,6 +40,7 @@ impl Default for RegistryConfig {
             hosts: BTreeMap::new(),
             routes: Vec::new(),
             patience: Patience::STANDARD,
+            network: Network::Open,
         }
     }
 }

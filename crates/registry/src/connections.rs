@@ -26,7 +26,7 @@ use tokio::sync::OnceCell;
 use tracing::debug;
 
 use crate::auth::Authorization;
-use crate::config::{HostConfig, Patience, RegistryConfig, Transport};
+use crate::config::{HostConfig, Network, Patience, RegistryConfig, Transport};
 use crate::endpoint::MirrorOf;
 use crate::host::{self, HostKey};
 use crate::request::{
@@ -45,6 +45,7 @@ pub(crate) struct Connections {
     hosts: BTreeMap<HostKey, HostConfig>,
     routes: Vec<Route>,
     pub(crate) patience: Patience,
+    network: Network,
     clients: Memo<Settings, reqwest::Client>,
     schemes: Memo<String, Scheme>,
     /// How much can be sent at once, by registry, where that is not everything.
@@ -75,6 +76,7 @@ impl Connections {
             hosts,
             routes,
             patience,
+            network,
         } = config;
         // What is no host cannot be connected to either, so nobody will look for what is left out.
         let hosts = hosts
@@ -85,6 +87,7 @@ impl Connections {
             hosts,
             routes,
             patience,
+            network,
             clients: Memo::default(),
             schemes: Memo::default(),
             upload_limits: Mutex::default(),
@@ -281,6 +284,9 @@ impl Connections {
         authorization: Option<&Authorization>,
     ) -> Result<Response, RequestError> {
         let url = &target.url;
+        if self.network == Network::Closed {
+            return Err(request.error(url, RequestErrorKind::Offline));
+        }
         let client = self.client_for(target).await;
         let client =
             client.map_err(|cause| request.error(url, RequestErrorKind::Setup { cause }))?;

@@ -138,6 +138,11 @@ pub enum DownloadError {
 }
 
 impl DownloadError {
+    /// Returns whether the server could not be asked, as opposed to having answered no.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_unreachable())
+    }
+
     /// Returns the user's next step, where the message alone does not imply it.
     pub fn help(&self) -> Option<String> {
         match self {
@@ -281,6 +286,11 @@ fn address(text: &str) -> Result<Url, DownloadError> {
         "http" | "https" => Ok(url),
         scheme => Err(refused(format!("its scheme is {scheme}"))),
     }
+}
+
+/// Returns an address as messages show it: without user, password and query.
+pub fn shown(url: &str) -> String {
+    Url::parse(url).map_or_else(|_| url.to_owned(), |url| crate::request::shown(&url))
 }
 
 /// Returns the name that a downloaded file gets: the last segment of its URL's path, `__unnamed__`

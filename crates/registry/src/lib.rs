@@ -41,7 +41,7 @@ mod host;
 mod retry;
 
 pub use client::Client;
-pub use config::{HostConfig, Mirror, Patience, RegistryConfig, Serves, Transport};
+pub use config::{HostConfig, Mirror, Network, Patience, RegistryConfig, Serves, Transport};
 pub use copy::{CopyError, Passage};
 pub use credentials::{Credentials, CredentialsError, DockerConfigText, Kept};
 pub use download::{DownloadError, DownloadLimits, Downloaded, Validators};

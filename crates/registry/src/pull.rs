@@ -162,6 +162,11 @@ pub enum ResolveErrorKind {
 }
 
 impl ResolveError {
+    /// Returns whether the registry could not be asked, as opposed to having answered no.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(&self.kind, ResolveErrorKind::Request(error) if error.is_unreachable())
+    }
+
     /// The user's next step, where the message alone does not imply it.
     pub fn help(&self) -> Option<String> {
         match &self.kind {

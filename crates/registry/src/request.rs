@@ -139,6 +139,9 @@ pub enum RequestErrorKind {
     /// The configuration says that nobody may go there.
     #[error("the configuration blocks this registry")]
     Blocked,
+    /// Nobody is to be connected to.
+    #[error("no connection is made, as the build is offline")]
+    Offline,
     /// There is nobody: no such name, no route, nothing listens.
     #[error("cannot connect: {cause}")]
     Connect {
@@ -372,6 +375,7 @@ impl RequestError {
             | RequestErrorKind::Broken { .. }
             | RequestErrorKind::TimedOut { .. }
             | RequestErrorKind::Blocked
+            | RequestErrorKind::Offline
             | RequestErrorKind::Hop { .. }
             | RequestErrorKind::Auth(_)
             | RequestErrorKind::TooShort
@@ -419,6 +423,12 @@ impl RequestError {
         )
     }
 
+    /// Returns whether nobody could be asked, or nobody who could answer just now: what was true
+    /// before may still be.
+    pub fn is_unreachable(&self) -> bool {
+        self.prospect() != Prospect::None
+    }
+
     pub(crate) fn prospect(&self) -> Prospect {
         match self.kind.as_ref() {
             RequestErrorKind::Connect { .. } => Prospect::Brief,
@@ -444,6 +454,7 @@ impl RequestError {
             | RequestErrorKind::Tls { .. }
             | RequestErrorKind::Status { .. }
             | RequestErrorKind::Blocked
+            | RequestErrorKind::Offline
             | RequestErrorKind::Hop { .. }
             | RequestErrorKind::Auth(_)
             | RequestErrorKind::TooLarge { .. }
@@ -490,6 +501,9 @@ impl RequestError {
                 "it is `blocked` in registries.conf; name another registry, or unblock it"
                     .to_owned(),
             ),
+            RequestErrorKind::Offline => {
+                Some("build once without --offline, while there is a network".to_owned())
+            }
             RequestErrorKind::Setup { .. }
             | RequestErrorKind::Broken { .. }
             | RequestErrorKind::Hop { .. }

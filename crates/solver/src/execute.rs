@@ -1,6 +1,7 @@
 //! Execution: one vertex, from its inputs to its result.
 
 pub(crate) mod copy;
+mod cut_off;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -209,12 +210,13 @@ impl Execution {
         let permit = self.permits.acquire().await;
         let layer = make().await?;
         drop(permit);
-        let execution = Arc::clone(self);
+        let (execution, below) = (Arc::clone(self), root.clone());
         let record = blocking(move || {
-            let record = ResultRecord {
+            let made = ResultRecord {
                 layer,
                 created: execution.solver.now.clone(),
             };
+            let record = execution.cut_off(made, &below)?;
             execution
                 .solver
                 .store

@@ -9,6 +9,7 @@
 
 mod download;
 pub mod git;
+mod stale;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,8 +21,9 @@ use tokio::sync::OnceCell;
 
 pub use download::{Download, FetchUrlError};
 pub use git::{Commit, GitAccess, GitEnvironment, GitError};
+pub use stale::Stale;
 
-use crate::solver::Caching;
+use crate::solver::{Caching, Freshness};
 
 type Memo<T> = Mutex<BTreeMap<String, Arc<OnceCell<Arc<T>>>>>;
 
@@ -31,8 +33,19 @@ pub struct Remotes {
     store: Store,
     client: Client,
     access: GitAccess,
+    policy: Policy,
+    stale: Mutex<Vec<Stale>>,
     downloads: Memo<Download>,
     commits: Memo<Commit>,
+}
+
+/// When addresses are asked, and what the time is.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Whether what earlier builds learnt may serve.
+    pub freshness: Freshness,
+    /// Seconds since 1970.
+    pub now: i64,
 }
 
 /// Why a remote source cannot be had.
@@ -62,11 +75,13 @@ impl RemoteError {
 
 impl Remotes {
     /// Returns one that has fetched nothing; `access` is what the git program may use.
-    pub fn new(store: Store, client: Client, access: GitAccess) -> Self {
+    pub fn new(store: Store, client: Client, access: GitAccess, policy: Policy) -> Self {
         Self {
             store,
             client,
             access,
+            policy,
+            stale: Mutex::default(),
             downloads: Memo::default(),
             commits: Memo::default(),
         }
@@ -88,8 +103,8 @@ impl Remotes {
         let cell = entry(&self.downloads, key);
         let download = cell
             .get_or_try_init(async || {
-                let download = download::fetch(&self.store, &self.client, url, checksum, caching);
-                Ok::<_, FetchUrlError>(Arc::new(download.await?))
+                let download = self.fetch_or_recall(url, checksum, caching).await?;
+                Ok::<_, FetchUrlError>(Arc::new(download))
             })
             .await?;
         Ok(Arc::clone(download))
@@ -106,8 +121,8 @@ impl Remotes {
         let cell = entry(&self.commits, key);
         let commit = cell
             .get_or_try_init(async || {
-                let found = git::find(&self.store, &self.access, source);
-                Ok::<_, GitError>(Arc::new(found.await?))
+                let found = self.find_or_recall(source).await?;
+                Ok::<_, GitError>(Arc::new(found))
             })
             .await?;
         commit.check(source)?;

@@ -38,6 +38,8 @@ pub struct Solver {
     pub jobs: NonZeroUsize,
     /// Whether earlier results may serve.
     pub caching: Caching,
+    /// Whether what was learnt of addresses may; steps have no network where nobody is asked.
+    pub freshness: Freshness,
     /// How every output wants new layers packed, where all want the same and none wants files: a layer
     /// that no other vertex reads is packed at once then, and never is on disk.
     pub packing: Option<Packing>,
@@ -45,6 +47,8 @@ pub struct Solver {
     pub renewed_stages: BTreeSet<String>,
     /// Emulators beside those that the machine has.
     pub emulators: Emulators,
+    /// What later times of files in new layers become when they are packed; seconds since 1970.
+    pub latest_mtime: Option<i64>,
     /// The time that new layers are said to be made at; RFC 3339.
     pub now: String,
     /// Is told what happens.
@@ -87,6 +91,18 @@ pub enum Caching {
     Reuse,
     /// Not for RUN, COPY and ADD (`--no-cache`).
     Renew,
+}
+
+/// Whether what an earlier build learnt of an address may serve: where a tag or branch led to, or a
+/// file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// No: who is asked has to answer (`--pull`).
+    Required,
+    /// Where nobody can be reached.
+    Preferred,
+    /// Always, as nobody is asked (`--offline`).
+    Waived,
 }
 
 /// What became of every vertex of a graph.

@@ -23,6 +23,7 @@ mod entry;
 mod export;
 pub mod listing;
 pub mod merged;
+mod same;
 pub mod tar;
 pub mod whiteout;
 

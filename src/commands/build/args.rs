@@ -140,11 +140,18 @@ pub(crate) struct Switches {
           value_parser = values::boolean)]
     pub(crate) reproducible: bool,
 
-    /// Look base images up in their registries; this happens in any case
+    /// Have registries say what base images are, even those that are in the local store
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", default_value = "false", hide_default_value = true,
           value_parser = values::boolean)]
     pub(crate) pull: bool,
+
+    /// Connect to nobody: what has to come from elsewhere has to be in the store; steps that run have no
+    /// network
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          value_parser = values::boolean)]
+    pub(crate) offline: bool,
 
     /// Check the Dockerfile in place of building it: the same as --call=check
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use dockerfile::ast::{Dockerfile, Kind, Stage};
 use dockerfile::lint::{Warning, suggestion};
 use dockerfile::{Source, Span};
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use graph::{
     BaseRequest, Bases, Definition, Graph, LowerErrors, Lowering, NamedContext, ResolvedBase,
     TargetPlatforms,
 };
 use oci::{ImageSource, Reference};
-use registry::Client;
+use solver::Freshness;
 
 use super::contexts::Contexts;
+use super::lookup::Lookup;
 use super::remote::Fetcher;
 use crate::ui::progress::Progress;
 use crate::ui::report::{Excerpt, Failure};
@@ -33,7 +34,7 @@ pub(super) struct Evaluation<'a> {
     pub(super) definition: &'a Definition,
     pub(super) parsed: &'a Dockerfile,
     pub(super) source: &'a Arc<Source>,
-    pub(super) client: &'a Client,
+    pub(super) lookup: &'a Lookup,
     pub(super) progress: &'a Progress,
     pub(super) clock: Clock<'a>,
 }
@@ -57,7 +58,8 @@ pub(super) async fn lower(
         parsed,
         source,
         clock,
-        ..
+        lookup,
+        progress: _,
     } = evaluation;
     let mut definition = (*definition).clone();
     let mut bases = Bases::new();
@@ -78,7 +80,11 @@ pub(super) async fn lower(
                 let resolve = requests
                     .into_iter()
                     .map(|request| resolve(evaluation, request));
-                let resolved = try_join_all(resolve).await;
+                let resolved = match lookup.freshness {
+                    // Nobody is waited for, so that all that is missing is told at once.
+                    Freshness::Waived => all_or_failures(join_all(resolve).await),
+                    Freshness::Required | Freshness::Preferred => try_join_all(resolve).await,
+                };
                 bases.extend(resolved.map_err(|failure| LowerFailure {
                     failure,
                     warnings: Vec::new(),
@@ -94,6 +100,21 @@ pub(super) async fn lower(
     }
 }
 
+fn all_or_failures<T>(results: Vec<Result<T, Failure>>) -> Result<Vec<T>, Failure> {
+    let mut found = Vec::new();
+    let mut failures = Vec::new();
+    for result in results {
+        match result {
+            Ok(one) => found.push(one),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match failures.is_empty() {
+        true => Ok(found),
+        false => Err(Failure::all(failures)),
+    }
+}
+
 async fn resolve(
     evaluation: &Evaluation<'_>,
     request: BaseRequest,
@@ -102,12 +123,12 @@ async fn resolve(
         definition,
         parsed,
         source,
-        client,
+        lookup,
         progress,
         clock: _,
     } = evaluation;
     let step = progress.start(step_name(definition, &request));
-    let resolved = client.resolve(&request.source, &request.platform);
+    let resolved = lookup.find(&request.source, &request.platform);
     let resolved = resolved.await.map_err(|error| {
         let site = site(parsed, definition, &request.source);
         let almost_stage = site.as_ref().and_then(|site| site.help(parsed));

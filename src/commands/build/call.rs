@@ -119,8 +119,8 @@ pub(super) fn run(
     let display = Display::of(options, environment);
     let told =
         contexts(options, global, environment, &display).and_then(|contexts| match call.subject {
-            Subject::Check => check::run(options, &contexts, environment, &display),
-            Subject::Outline => outline::run(options, &contexts, environment, &display),
+            Subject::Check => check::run(options, &contexts, global, environment, &display),
+            Subject::Outline => outline::run(options, &contexts, global, environment, &display),
             Subject::Targets => targets::run(options, &contexts),
         });
     // Before anything else is said.

@@ -11,7 +11,8 @@ use exporter::{CheckError, Output, Request};
 use graph::git::GitSource;
 use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::Platform;
-use solver::{Caching, DeviceDirectories, Secret, SshAgent};
+use registry::Network;
+use solver::{Caching, DeviceDirectories, Freshness, Secret, SshAgent};
 
 use super::args::{BuildArgs, ProgressMode};
 use super::call::{Call, CallArg};
@@ -41,6 +42,8 @@ pub(super) struct Options {
     pub(super) shown: Shown,
     /// Whether earlier results may serve.
     pub(super) caching: Caching,
+    /// Whether what was learnt of addresses may serve.
+    pub(super) freshness: Freshness,
     /// Stages whose earlier results may not, in lower case.
     pub(super) renewed_stages: BTreeSet<String>,
     /// Values that steps may ask for.
@@ -83,6 +86,8 @@ enum OptionError {
     Outputs(#[from] OutputsError),
     #[error("progress=tty needs a terminal, which standard error is not")]
     NoTerminal,
+    #[error("--offline and {flag} cannot be used together")]
+    Offline { flag: &'static str },
     #[error("--no-cache and --no-cache-filter cannot currently be used together")]
     NoCacheTwice,
     #[error(transparent)]
@@ -108,6 +113,7 @@ impl OptionError {
             Self::NoTerminal => Some("--progress=auto shows what suits the output".to_owned()),
             Self::QuietAndProgress { .. }
             | Self::NoCacheTwice
+            | Self::Offline { .. }
             | Self::DefaultPlatform { .. }
             | Self::ContextDirectory { .. }
             | Self::Time { .. } => None,
@@ -122,8 +128,6 @@ impl Options {
     }
 
     fn try_read(args: BuildArgs, environment: &Environment) -> Result<Self, OptionError> {
-        // What happens anyway: nothing follows from it yet.
-        let _base_images_are_always_looked_up: bool = args.switches.pull;
         if args.switches.no_cache && !args.reference.renewed_stages.is_empty() {
             return Err(OptionError::NoCacheTwice);
         }
@@ -163,6 +167,7 @@ impl Options {
                 true => Caching::Renew,
                 false => Caching::Reuse,
             },
+            freshness: freshness(&args, &delivery.outputs)?,
             renewed_stages: args.reference.renewed_stages(),
             jobs,
             timings: args.switches.timings,
@@ -203,6 +208,14 @@ impl Options {
         })
     }
 
+    /// Whether rbuild may connect to anybody.
+    pub(super) fn network(&self) -> Network {
+        match self.freshness {
+            Freshness::Waived => Network::Closed,
+            Freshness::Required | Freshness::Preferred => Network::Open,
+        }
+    }
+
     /// Where the Dockerfile is to be downloaded from.
     pub(super) fn dockerfile_url(&self) -> Option<&str> {
         let file = self.file.as_deref()?.to_str()?;
@@ -219,6 +232,20 @@ impl Options {
             [Output::CacheOnly] => "exporting to nowhere",
             [Output::Image(_) | Output::CacheOnly, ..] | [] => "exporting to image",
         }
+    }
+}
+
+fn freshness(args: &BuildArgs, outputs: &[Output]) -> Result<Freshness, OptionError> {
+    let pushes = outputs
+        .iter()
+        .any(|output| matches!(output, Output::Image(image) if image.push));
+    let refused = |flag| Err(OptionError::Offline { flag });
+    match (args.switches.offline, args.switches.pull) {
+        (true, true) => refused("--pull"),
+        (true, false) if pushes => refused("--push"),
+        (true, false) => Ok(Freshness::Waived),
+        (false, true) => Ok(Freshness::Required),
+        (false, false) => Ok(Freshness::Preferred),
     }
 }
 

@@ -48,6 +48,7 @@ impl Fixture {
             hosts: BTreeMap::new(),
             routes: Vec::new(),
             patience: PATIENCE,
+            ..RegistryConfig::default()
         };
         Self {
             store,

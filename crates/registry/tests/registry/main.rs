@@ -58,6 +58,7 @@ fn client_with(hosts: BTreeMap<String, HostConfig>, credentials: Credentials) ->
             hosts,
             routes: Vec::new(),
             patience,
+            ..RegistryConfig::default()
         },
         credentials,
     )

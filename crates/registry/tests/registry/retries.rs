@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use oci::{Descriptor, ImageSource, MediaType};
-use rbuild_registry::{Client, Credentials, FetchError, Patience, RegistryConfig};
+use oci::{Descriptor, ImageSource, MediaType, Platform};
+use rbuild_registry::{Client, Credentials, FetchError, Network, Patience, RegistryConfig};
 
 use crate::PATIENCE;
 use crate::client;
@@ -24,6 +24,7 @@ fn client_of(patience: Patience) -> Client {
             hosts,
             routes: Vec::new(),
             patience,
+            ..RegistryConfig::default()
         },
         Credentials::anonymous(),
     )
@@ -188,4 +189,48 @@ async fn a_server_that_sends_byte_by_byte_does_not_keep_us() {
         .unwrap_err();
     assert!(error.to_string().contains("no answer within"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn only_who_answers_is_reachable() {
+    for (status, is_reachable) in [
+        (401, true),
+        (403, true),
+        (404, true),
+        (410, true),
+        (429, false),
+        (500, false),
+        (503, false),
+    ] {
+        let server = Server::start(move |_, _| Reply::new(status)).await;
+        let (client, source) = (client(), server.source("x:1"));
+        let resolved = client.resolve(&source, &Platform::native()).await;
+        let error = resolved.unwrap_err();
+        assert_eq!(error.is_unreachable(), !is_reachable, "{status}: {error}");
+    }
+    let nobody = ImageSource::Registry("127.0.0.1:1/x:1".parse().unwrap());
+    let resolved = client().resolve(&nobody, &Platform::native()).await;
+    assert!(resolved.unwrap_err().is_unreachable());
+}
+
+#[tokio::test]
+async fn a_client_that_is_offline_connects_to_nobody() {
+    let server = Server::start(|_, _| Reply::ok(CONTENT)).await;
+    let config = RegistryConfig {
+        patience: PATIENCE,
+        network: Network::Closed,
+        ..RegistryConfig::default()
+    };
+    let client = Client::new(config, Credentials::anonymous());
+    let source = server.source("x:1");
+    let resolved = client.resolve(&source, &Platform::native()).await;
+    let error = resolved.unwrap_err();
+    assert!(!error.is_unreachable(), "{error}");
+    assert!(
+        error.to_string().contains("the build is offline"),
+        "{error}"
+    );
+    fetch_with(&client, &source).await.unwrap_err();
+    client.check_login(&server.host()).await.unwrap_err();
+    assert!(server.asked().is_empty());
 }

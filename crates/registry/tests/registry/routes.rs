@@ -16,6 +16,7 @@ fn client(route: Route, credentials: Credentials) -> Client {
         hosts: BTreeMap::new(),
         routes: vec![route],
         patience: PATIENCE,
+        ..RegistryConfig::default()
     };
     Client::new(config, credentials)
 }

@@ -19,6 +19,7 @@ use super::{Executed, Execution, Inputs, Wanted, blocking, root_fs};
 use crate::cache_key::CacheKey;
 use crate::error::SolveErrorKind;
 use crate::event::{Event, Stream};
+use crate::solver::Freshness;
 
 /// What everybody gives to steps as `/dev/shm`.
 const SHM_SIZE_BYTES: u64 = 64 * 1024 * 1024;
@@ -31,12 +32,20 @@ impl Execution {
     ) -> Result<Executed, SolveErrorKind> {
         let root = inputs.of(op.root);
         let sources = self.digests_of_mounts(op, inputs).await?;
-        let key = CacheKey::of_run(op, &root, &sources);
-        let wanted = Wanted {
-            key,
+        let wanted = |op: &RunOp| Wanted {
+            key: CacheKey::of_run(op, &root, &sources),
             caching: inputs.caching,
             packing: None,
         };
+        let cut_off = (self.solver.freshness == Freshness::Waived
+            && self.remembered(&wanted(op)).is_none())
+        .then(|| RunOp {
+            network: NetworkMode::None,
+            ..op.clone()
+        });
+        // What it makes without a network is remembered as that.
+        let op = cut_off.as_ref().unwrap_or(op);
+        let wanted = wanted(op);
         self.reuse_or(wanted, &root, async || {
             self.emulate().await?;
             let lowers = self.materialize(inputs.vertex, &root).await?;

@@ -75,6 +75,9 @@ impl FetchUrlError {
 struct Record {
     blob: Digest,
     validators: Validators,
+    /// When the server last said so; seconds since 1970.
+    #[serde(default)]
+    at: i64,
     /// The checksum, of another kind than the blob's digest, that the file was found to have.
     verified: Option<String>,
 }
@@ -93,12 +96,21 @@ impl Record {
     }
 }
 
+/// Returns what is known of an address from earlier builds, and since when.
+pub(super) fn recall(store: &Store, url: &str, checksum: Option<&str>) -> Option<(Download, i64)> {
+    let record: Record = store.records().get(DOWNLOAD, &Digest::of(url.as_bytes()))?;
+    let is_wanted = checksum.is_none_or(|checksum| record.has(checksum));
+    let at = record.at;
+    (is_wanted && store.content().contains(&record.blob)).then(|| (record.into_download(url), at))
+}
+
 pub(super) async fn fetch(
     store: &Store,
     client: &Client,
     url: &str,
     checksum: Option<&str>,
     caching: Caching,
+    now: i64,
 ) -> Result<Download, FetchUrlError> {
     let key = Digest::of(url.as_bytes());
     let lock = {
@@ -129,9 +141,10 @@ pub(super) async fn fetch(
             (Downloaded::File { sink, validators }, _) => Record {
                 blob: sink.commit()?.0,
                 validators,
+                at: now,
                 verified: None,
             },
-            (Downloaded::Unchanged, Some(known)) => known,
+            (Downloaded::Unchanged, Some(known)) => Record { at: now, ..known },
             (Downloaded::Unchanged, None) => {
                 return Err(io::Error::other("the server answered about another file").into());
             }

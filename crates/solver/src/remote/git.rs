@@ -21,6 +21,7 @@ use std::io;
 use std::path::PathBuf;
 
 use graph::git::{self, GitRemote, GitSource, GitUrlError};
+use serde::{Deserialize, Serialize};
 use store::layer::apply::ExtractError;
 use store::{DiskError, Scratch, Store};
 
@@ -32,7 +33,7 @@ pub use program::ProgramError;
 use repository::Repository;
 
 /// A commit that a source was found to mean.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
     /// Its id, in hexadecimal digits.
     pub id: String,
@@ -60,6 +61,14 @@ pub enum GitError {
         remote: GitRemote,
         /// What is wrong.
         source: AccessError,
+    },
+    /// The build is offline, and no earlier one has found it.
+    #[error("{remote}: the build is offline, and the store does not know {reference}")]
+    Offline {
+        /// The repository.
+        remote: GitRemote,
+        /// What was looked for.
+        reference: String,
     },
     /// The remote has no such branch, tag or commit.
     #[error("repository {remote} does not contain ref {reference}")]
@@ -138,6 +147,7 @@ impl GitError {
         match self {
             Self::Program { remote, source } => source.help(remote),
             Self::Access { source, .. } => source.help(),
+            Self::Offline { .. } => Some("build once without --offline".to_owned()),
             Self::Reference { .. } => {
                 Some("name a branch, a tag or a complete commit id".to_owned())
             }
@@ -170,20 +180,31 @@ impl Commit {
     }
 }
 
-/// Finds the commit that `source` means.
+/// What `source` asks for: a branch, a tag, or the start of a commit's id.
+pub(super) fn wanted(source: &GitSource) -> &str {
+    source.reference.as_deref().unwrap_or("HEAD")
+}
+
+/// Returns the commit that `source` names by its id, as no remote has to be asked for.
+pub(super) fn pinned(source: &GitSource) -> Option<Commit> {
+    let id = source
+        .reference
+        .as_deref()
+        .filter(|id| git::is_commit(id))?;
+    Some(Commit {
+        id: id.to_owned(),
+        tag: None,
+        reference: None,
+    })
+}
+
+/// Asks the remote for the commit that `source` means, which is not [`pinned`].
 pub(super) async fn find(
     store: &Store,
     access: &GitAccess,
     source: &GitSource,
 ) -> Result<Commit, GitError> {
     let remote = &source.remote;
-    if let Some(id) = source.reference.as_deref().filter(|id| git::is_commit(id)) {
-        return Ok(Commit {
-            id: id.to_owned(),
-            tag: None,
-            reference: None,
-        });
-    }
     let candidates = match &source.reference {
         None => vec!["HEAD".to_owned()],
         Some(name) => {

@@ -194,6 +194,8 @@ impl Record {
                 layer: layer(),
                 blob: content::name(&text("/packed/descriptor/digest")?.parse().ok()?),
             }),
+            // These are hints, which nothing is kept for.
+            "onto" | "base" | "steps" => None,
             _ => Some(Self::Other(value)),
         }
     }

@@ -1,25 +1,31 @@
 //! `--check`: everything that is unwise or wrong in a Dockerfile.
 
+use std::collections::BTreeSet;
+
 use dockerfile::ast::Dockerfile;
 use dockerfile::lint::Warning;
 use dockerfile::mount;
 use graph::Graph;
 
 use super::super::bases::{self, Clock, Evaluation, LowerFailure};
+use super::super::lookup::Lookup;
 use super::super::options::Options;
-use super::{Checks, Contexts, Display, Environment, Failure, Told, interrupt, json, setup};
+use super::{
+    Checks, Contexts, Display, Environment, Failure, GlobalArgs, Told, interrupt, json, setup,
+};
 use crate::ui::report::{self, Class};
 
 /// Checks the file: all of it, or what the target needs where one is named.
 pub(super) fn run(
     options: &Options,
     contexts: &Contexts,
+    global: &GlobalArgs,
     environment: &Environment,
     display: &Display<'_>,
 ) -> Result<Told, Failure> {
     let source = &contexts.dockerfile;
     let (warnings, error) = match super::super::parse(source) {
-        Ok(parsed) => check(options, contexts, &parsed, environment, display)?,
+        Ok(parsed) => check(options, contexts, &parsed, global, environment, display)?,
         Err(failure) => (Vec::new(), Some(failure)),
     };
     Ok(Told {
@@ -34,6 +40,7 @@ fn check(
     options: &Options,
     contexts: &Contexts,
     parsed: &Dockerfile,
+    global: &GlobalArgs,
     environment: &Environment,
     display: &Display<'_>,
 ) -> Result<(Vec<Warning>, Option<Failure>), Failure> {
@@ -45,7 +52,15 @@ fn check(
         Some(_) => graph::lower,
         None => graph::lower_all_stages,
     };
-    match evaluate(options, contexts, parsed, environment, display, round)? {
+    match evaluate(
+        options,
+        contexts,
+        parsed,
+        global,
+        environment,
+        display,
+        round,
+    )? {
         Ok(graph) => {
             let warnings = checks.findings(parsed, &graph, contexts.ignored())?;
             let violation = checks.verdict(&warnings).err();
@@ -71,18 +86,26 @@ pub(super) fn evaluate(
     options: &Options,
     contexts: &Contexts,
     parsed: &Dockerfile,
+    global: &GlobalArgs,
     environment: &Environment,
     display: &Display<'_>,
     round: bases::Round,
 ) -> Result<Result<Graph, LowerFailure>, Failure> {
-    let client = setup::client(environment)?;
+    let client =
+        setup::client_without_certificates(environment, &BTreeSet::new(), options.network())?;
+    let lookup = Lookup::new(
+        client,
+        setup::store_if_any(global, environment)?,
+        options.freshness,
+        jiff::Timestamp::now().as_second(),
+    );
     let progress = display.progress()?;
     super::super::tell_of(&contexts.dockerfile, progress);
     let evaluation = Evaluation {
         definition: &options.definition,
         parsed,
         source: &contexts.dockerfile,
-        client: &client,
+        lookup: &lookup,
         progress,
         clock: Clock::Stopped,
     };

@@ -7,7 +7,7 @@ use graph::Graph;
 use graph::op::{MountKind, Op};
 
 use super::super::options::Options;
-use super::{Contexts, Display, Environment, Failure, Told, check, json};
+use super::{Contexts, Display, Environment, Failure, GlobalArgs, Told, check, json};
 use crate::ui::report;
 
 /// What the target takes.
@@ -38,6 +38,7 @@ pub(super) struct Asked {
 pub(super) fn run(
     options: &Options,
     contexts: &Contexts,
+    global: &GlobalArgs,
     environment: &Environment,
     display: &Display<'_>,
 ) -> Result<Told, Failure> {
@@ -47,6 +48,7 @@ pub(super) fn run(
         options,
         contexts,
         &parsed,
+        global,
         environment,
         display,
         graph::lower,

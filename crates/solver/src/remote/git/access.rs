@@ -48,6 +48,8 @@ pub struct GitAccess {
     pub agent: Option<SshAgent>,
     /// Values, some of which may be tokens.
     pub secrets: BTreeMap<String, Secret>,
+    /// Whether it may connect to anybody.
+    pub network: registry::Network,
 }
 
 /// The variables of the caller that the program gets to see, with their values.

@@ -8,6 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use graph::git::{GitRemote, GitScheme};
+use registry::Network;
 use rustix::process::{Pid, Signal, kill_process_group};
 use store::Store;
 use store::layer::apply::ExtractError;
@@ -141,6 +142,27 @@ fn help(complaint: &str, remote: &GitRemote) -> Option<String> {
 }
 
 impl GitError {
+    /// Whether the server could not be asked, as opposed to having answered no. The program tells in
+    /// words alone.
+    pub(in crate::remote) fn is_unreachable(&self) -> bool {
+        const WORDS: [&str; 9] = [
+            "Could not resolve",
+            "Failed to connect",
+            "Couldn't connect",
+            "Connection refused",
+            "onnection timed out",
+            "Connection reset",
+            "Network is unreachable",
+            "No route to host",
+            "Temporary failure in name resolution",
+        ];
+        matches!(
+            self,
+            Self::Program { source: ProgramError::Failed { complaint, .. }, .. }
+                if WORDS.iter().any(|words| complaint.contains(words))
+        )
+    }
+
     /// Whether asking for something else of the same server is no use.
     pub(super) fn is_of_access(&self) -> bool {
         match self {
@@ -153,6 +175,7 @@ impl GitError {
                 | ProgramError::Endless { .. } => true,
             },
             Self::Access { .. }
+            | Self::Offline { .. }
             | Self::Reference { .. }
             | Self::Checksum { .. }
             | Self::Subdirectory { .. }
@@ -173,6 +196,7 @@ impl<'a> Git<'a> {
         named_by: NamedBy,
     ) -> Result<Self, GitError> {
         let protocols = match remote.scheme() {
+            _ if access.network == Network::Closed => "none",
             GitScheme::Http => "http:https",
             GitScheme::Https => "https",
             GitScheme::Git => "git",

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use graph::git::{self, CheckoutTimes, GitRemote, GitSource};
 use oci::Digest;
+use registry::Network;
 use store::layer::apply::{self, ExtractOptions, Limits};
 use store::{Lock, Store};
 
@@ -90,6 +91,12 @@ impl<'a> Repository<'a> {
     async fn fetch(&self, commit: &Commit) -> Result<(), GitError> {
         if self.contains(&commit.id).await {
             return Ok(());
+        }
+        if self.program.access().network == Network::Closed {
+            return Err(GitError::Offline {
+                remote: self.remote.clone(),
+                reference: commit.id.clone(),
+            });
         }
         let address = self.remote.address();
         let first = self
