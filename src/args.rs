@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    BuildArgs, CompletionArgs, CopyArgs, DiffArgs, DuArgs, ImagesArgs, ImagetoolsArgs, InspectArgs,
-    JoinArgs, LoadArgs, LoginArgs, LogoutArgs, ManifestArgs, PruneArgs, PullArgs, PushArgs,
-    RmiArgs, RunArgs, SaveArgs, TagArgs, VerifyArgs,
+    BuildArgs, CompletionArgs, CopyArgs, DiffArgs, DoctorArgs, DuArgs, ImagesArgs, ImagetoolsArgs,
+    InspectArgs, JoinArgs, LoadArgs, LoginArgs, LogoutArgs, ManifestArgs, PruneArgs, PullArgs,
+    PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VerifyArgs,
 };
 
 pub(crate) mod values;
@@ -108,6 +108,9 @@ pub(crate) enum Command {
     Prune(PruneArgs),
     /// Check the local store, file by file
     Verify(VerifyArgs),
+    /// Tell what this machine lets rbuild do, and what would make it better
+    #[command(args_override_self = true)]
+    Doctor(DoctorArgs),
     /// Print what a shell or an editor completes words with
     Completion(CompletionArgs),
     /// Print the version

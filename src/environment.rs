@@ -8,6 +8,18 @@ use solver::remote::GitEnvironment;
 
 use crate::config::Location;
 
+/// Variables with proxies, which the client of registries reads by itself.
+const PROXIES: [&str; 8] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
+
 /// The variables that mean something to rbuild. Empty ones count as unset.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
@@ -41,6 +53,8 @@ pub(crate) struct Environment {
     pub(crate) docker_auth_config: Option<String>,
     /// `PATH`: where credential helpers are.
     pub(crate) path: Option<OsString>,
+    /// `HTTPS_PROXY` and its kin, as they are set: what registries are reached through.
+    pub(crate) proxies: Vec<(String, String)>,
     /// `SOURCE_DATE_EPOCH`
     pub(crate) source_date_epoch: Option<String>,
     /// `BUILDX_METADATA_WARNINGS`: whether the metadata file tells what is unwise in the Dockerfile.
@@ -105,6 +119,10 @@ impl Environment {
             registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
             docker_auth_config: text("DOCKER_AUTH_CONFIG"),
             path: set("PATH"),
+            proxies: PROXIES
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), text(name)?)))
+                .collect(),
             source_date_epoch: text("SOURCE_DATE_EPOCH"),
             metadata_warnings: matches!(
                 text("BUILDX_METADATA_WARNINGS").as_deref(),

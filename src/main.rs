@@ -80,6 +80,7 @@ fn run() -> ExitCode {
         Command::Du(args) => done(commands::du::run(&args, &cli.global, &environment)),
         Command::Prune(args) => done(commands::prune::run(&args, &cli.global, &environment)),
         Command::Verify(args) => commands::verify::run(&args, &cli.global, &environment),
+        Command::Doctor(args) => commands::doctor::run(&args, &cli.global, &environment),
         Command::Completion(args) => done(commands::completion::run(args, Cli::command())),
         Command::Version => done(ui::print(concat!(
             "rbuild ",

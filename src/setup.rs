@@ -102,10 +102,14 @@ pub(crate) fn client_without_certificates(
             host.transport = Transport::Unverified;
         }
     }
+    Ok(Client::new(config, credentials(environment)?))
+}
+
+/// Returns what the user's files say of credentials; helpers are not asked yet.
+pub(crate) fn credentials(environment: &Environment) -> Result<Credentials, Failure> {
     let helpers = helper_directories(environment);
-    let credentials = Credentials::new(&credential_texts(environment)?, helpers)
-        .map_err(|error| Failure::new(&error, error.help()))?;
-    Ok(Client::new(config, credentials))
+    Credentials::new(&credential_texts(environment)?, helpers)
+        .map_err(|error| Failure::new(&error, error.help()))
 }
 
 /// Returns the directories in which credential helpers are looked for.
@@ -116,7 +120,26 @@ pub(crate) fn helper_directories(environment: &Environment) -> Vec<PathBuf> {
 
 /// Returns what the user's and the machine's files say of registries.
 pub(crate) fn registry_config(environment: &Environment) -> Result<RegistryConfig, Failure> {
-    let sources = config::Sources {
+    config::load(&registry_sources(environment)).map_err(|error| Failure::new(&error, None))
+}
+
+/// Returns the files and directories that say so, as far as they are there.
+pub(crate) fn registry_files(environment: &Environment) -> Vec<PathBuf> {
+    let config::Sources {
+        own,
+        containers,
+        certificates,
+    } = registry_sources(environment);
+    let files = own.into_iter().chain(containers);
+    let files = files.map(|(Location::Named(path) | Location::Usual(path))| path);
+    files
+        .chain(certificates)
+        .filter(|path| path.exists())
+        .collect()
+}
+
+fn registry_sources(environment: &Environment) -> config::Sources {
+    config::Sources {
         own: environment.config_file(),
         containers: match environment.registries_conf() {
             RegistriesConf::Named(path) => vec![Location::Named(path)],
@@ -125,8 +148,7 @@ pub(crate) fn registry_config(environment: &Environment) -> Result<RegistryConfi
             }
         },
         certificates: environment.certificate_directories(),
-    };
-    config::load(&sources).map_err(|error| Failure::new(&error, None))
+    }
 }
 
 /// A credential file that is there but cannot be read.

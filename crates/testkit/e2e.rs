@@ -25,6 +25,8 @@ mod caching;
 mod cases;
 #[path = "e2e/devices.rs"]
 mod devices;
+#[path = "e2e/doctor.rs"]
+mod doctor;
 #[path = "e2e/five_commands.rs"]
 mod five_commands;
 #[path = "e2e/flags.rs"]
@@ -92,6 +94,7 @@ fn run() -> anyhow::Result<ExitCode> {
         bad_input::TESTS,
         caching::TESTS,
         devices::TESTS,
+        doctor::TESTS,
         five_commands::TESTS,
         flags::TESTS,
         images::TESTS,

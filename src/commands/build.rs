@@ -16,7 +16,7 @@ mod offline;
 mod options;
 mod outcome;
 mod outputs;
-mod proxies;
+pub(crate) mod proxies;
 mod reference;
 mod remote;
 mod secrets;

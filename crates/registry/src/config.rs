@@ -128,6 +128,15 @@ impl Mirror {
     }
 }
 
+impl std::fmt::Display for Mirror {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.prefix.as_str() {
+            "" => f.write_str(&self.host),
+            prefix => write!(f, "{}/{prefix}", self.host),
+        }
+    }
+}
+
 impl FromStr for Mirror {
     type Err = MirrorError;
 

@@ -7,6 +7,7 @@
 
 mod helper;
 mod login;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use crate::host::HostKey;
 use crate::secret::Secret;
 pub use login::Kept;
+pub use sources::{CredentialSource, Keeper};
 
 /// The name under which Docker Hub's credential is kept.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";

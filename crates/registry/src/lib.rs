@@ -43,7 +43,9 @@ mod retry;
 pub use client::Client;
 pub use config::{HostConfig, Mirror, Network, Patience, RegistryConfig, Serves, Transport};
 pub use copy::{CopyError, Passage};
-pub use credentials::{Credentials, CredentialsError, DockerConfigText, Kept};
+pub use credentials::{
+    CredentialSource, Credentials, CredentialsError, DockerConfigText, Keeper, Kept,
+};
 pub use download::{DownloadError, DownloadLimits, Downloaded, Validators};
 pub use layout::LayoutError;
 pub use pull::{FetchError, ResolveError, ResolveErrorKind, ResolvedImage};

@@ -42,6 +42,12 @@ impl FromStr for Prefix {
     }
 }
 
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Prefix {
     /// Returns what stands behind the prefix in the name of `reference`'s repository, and how much of
     /// a name the prefix is.

@@ -25,6 +25,7 @@
 //!   needs setuid programs. The ids they reach are mapped ones.
 
 mod architecture;
+pub mod cgroup;
 mod child;
 pub mod elf;
 pub mod emulation;

@@ -101,6 +101,26 @@ impl<T, E: Into<OsError>> Doing<T> for Result<T, E> {
     }
 }
 
+/// Tries whether steps could have overlayfs, with their changes in `directory`: an empty one, which is
+/// not empty afterwards. Needs the namespaces of [`crate::enter()`].
+///
+/// # Errors
+///
+/// The kernel refuses the overlay.
+pub fn try_overlay(directory: &Path) -> Result<(), RootError> {
+    let place = |name: &str| {
+        let path = directory.join(name);
+        let made = rustix::fs::mkdir(&path, Mode::RWXU).doing("create", &path);
+        made.map(|()| path)
+    };
+    let (lower, upper, work) = (place("lower")?, place("upper")?, place("work")?);
+    let writable = Writable {
+        upper: &upper,
+        work: &work,
+    };
+    overlay(&[lower], Some(writable)).map(drop)
+}
+
 /// Returns a directory handle on `root`, writable and attached nowhere.
 ///
 /// Paths below it are to be opened with `openat2` and `RESOLVE_IN_ROOT`. The mount goes away with the

@@ -46,6 +46,19 @@ pub struct Disk {
     pub used_bytes: u64,
 }
 
+impl Disk {
+    /// Returns how large and how full the file system of `path` is.
+    pub(crate) fn of(path: &Path) -> Result<Self, DiskError> {
+        let stat = rustix::fs::statvfs(path).doing("measuring the disk of", path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Self {
+            total_bytes: bytes(stat.f_blocks),
+            free_bytes: bytes(stat.f_bavail),
+            used_bytes: bytes(stat.f_blocks.saturating_sub(stat.f_bfree)),
+        })
+    }
+}
+
 impl Limits {
     /// Returns how much of `total_bytes` may stay; `None` if no limit says anything of it.
     pub fn keep_bytes(&self, total_bytes: u64, disk: &Disk) -> Option<u64> {
@@ -85,13 +98,7 @@ impl Store {
     ///
     /// The kernel refused.
     pub fn disk(&self) -> Result<Disk, DiskError> {
-        let stat = rustix::fs::statvfs(self.root()).doing("measuring the disk of", self.root())?;
-        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Ok(Disk {
-            total_bytes: bytes(stat.f_blocks),
-            free_bytes: bytes(stat.f_bavail),
-            used_bytes: bytes(stat.f_blocks.saturating_sub(stat.f_bfree)),
-        })
+        Disk::of(self.root())
     }
 
     /// Removes what of `items` nobody uses by now, and records that lead to nothing then; returns

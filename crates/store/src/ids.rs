@@ -76,11 +76,24 @@ pub(crate) fn keep(shared: &Shared) -> Result<(), IdsError> {
         }
         read => read.doing("reading", &path)?,
     };
+    same(&shared.root, made_with, present)
+}
+
+/// Finds whether the store at `root` may be used with the map of this process, and notes nothing.
+pub(crate) fn compare(root: &Path) -> Result<(), IdsError> {
+    let path = root.join("ids");
+    match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        read => same(root, read.doing("reading", &path)?, present()?),
+    }
+}
+
+fn same(root: &Path, made_with: String, present: String) -> Result<(), IdsError> {
     if made_with == present {
         return Ok(());
     }
     Err(IdsError::Other {
-        root: shared.root.clone(),
+        root: root.to_owned(),
         made_with,
         present,
     })

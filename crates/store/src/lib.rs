@@ -41,6 +41,7 @@ pub mod images;
 pub mod inventory;
 pub mod layer;
 pub mod lock;
+pub mod look;
 mod measure;
 pub mod mounts;
 mod root;

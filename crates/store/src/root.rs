@@ -51,6 +51,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn at(root: PathBuf) -> Self {
+        Self {
+            workshop: Workshop::new(root.join("tmp")),
+            usage: Usage::default(),
+            root,
+        }
+    }
+
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         let mut path = self.root.join("blobs/sha256");
         path.push(digest.hex());
@@ -58,7 +66,7 @@ impl Shared {
     }
 
     /// Returns the number of the layout; `None` where there is no version file yet.
-    fn layout(&self) -> Result<Option<u32>, OpenError> {
+    pub(crate) fn layout(&self) -> Result<Option<u32>, OpenError> {
         let path = self.root.join("version");
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -79,7 +87,7 @@ impl Shared {
     }
 
     /// Only an empty directory, or one whose creator was killed on the way, becomes a store.
-    fn refuse_foreign_content(&self, directory: &File) -> Result<(), OpenError> {
+    pub(crate) fn refuse_foreign_content(&self, directory: &File) -> Result<(), OpenError> {
         let known = |name: &str| {
             name == "lost+found"
                 || DIRECTORIES.contains(&name)
@@ -213,11 +221,7 @@ impl Store {
         };
         let directory = directory.doing("opening", &root)?;
         let metadata = directory.metadata().doing("reading", &root)?;
-        let shared = Arc::new(Shared {
-            workshop: Workshop::new(root.join("tmp")),
-            usage: Usage::default(),
-            root,
-        });
+        let shared = Arc::new(Shared::at(root));
         match shared.layout()? {
             Some(VERSION) => {}
             Some(older) => shared.migrate(older)?,

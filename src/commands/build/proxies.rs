@@ -30,7 +30,7 @@ struct Proxies {
 }
 
 /// Adds the proxies that the user has configured and not given.
-pub(super) fn add(build_args: &mut BTreeMap<String, String>, environment: &Environment) {
+pub(crate) fn add(build_args: &mut BTreeMap<String, String>, environment: &Environment) {
     let text = environment
         .docker_config_file()
         .and_then(|path: PathBuf| std::fs::read_to_string(path).ok());

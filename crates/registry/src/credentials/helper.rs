@@ -122,7 +122,8 @@ impl Helper<'_> {
         }
     }
 
-    fn program(&self, server: &str) -> Result<PathBuf, CredentialsError> {
+    /// Returns the path of the program.
+    pub(super) fn program(&self, server: &str) -> Result<PathBuf, CredentialsError> {
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if !self.name.chars().all(legal) {
             return Err(CredentialsError::HelperName {
