@@ -123,9 +123,12 @@ impl Grant {
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     credentials: Credentials,
-    known: Mutex<BTreeMap<HostKey, Arc<OnceCell<Credential>>>>,
+    known: Mutex<BTreeMap<Part, Arc<OnceCell<Credential>>>>,
     slots: Mutex<BTreeMap<(HostKey, Scopes), Arc<Slot>>>,
 }
+
+/// A host, and the part of its repositories that has a credential of its own.
+type Part = (HostKey, String);
 
 /// The grant for one host and set of scopes. The lock is held while one is asked for, over the
 /// network: that is what makes all others wait for it rather than ask too.
@@ -218,12 +221,14 @@ impl Authenticator {
         let Some(key) = endpoint.key() else {
             return Ok(Credential::Anonymous);
         };
+        let (host, credentials) = (&endpoint.host, &self.credentials);
+        let part = credentials.part(host, &endpoint.repository);
         let cell = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.entry(key).or_default().clone()
+            known.entry((key, part.to_owned())).or_default().clone()
         };
         let found = cell
-            .get_or_try_init(|| self.credentials.find(&endpoint.host))
+            .get_or_try_init(|| credentials.find(host, part))
             .await?;
         Ok(found.clone())
     }

@@ -9,6 +9,7 @@ mod helper;
 mod login;
 mod sources;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -201,12 +202,43 @@ impl Credentials {
         })
     }
 
-    /// Returns the credential for `host`, which is a registry as it stands in references.
-    pub(crate) async fn find(&self, host: &str) -> Result<Credential, CredentialsError> {
+    /// Returns the part of the registry's repositories whose credential `repository` has: the longest
+    /// path from its start that has entries of its own, as Podman writes them; empty for the host's.
+    pub(crate) fn part<'r>(&self, host: &str, repository: &'r str) -> &'r str {
+        let Some(key) = HostKey::of(host) else {
+            return "";
+        };
+        let entries = self.configs.iter().flat_map(|config| config.entries(&key));
+        let bytes = entries
+            .map(|(path, ..)| path)
+            .filter(|path| is_below(repository, path))
+            .map(str::len)
+            .max();
+        &repository[..bytes.unwrap_or(0)]
+    }
+
+    /// Returns the credential for the repositories below `part` of `host`, which is a registry as it
+    /// stands in references.
+    pub(crate) async fn find(
+        &self,
+        host: &str,
+        part: &str,
+    ) -> Result<Credential, CredentialsError> {
         let Some(key) = HostKey::of(host) else {
             return Ok(Credential::Anonymous);
         };
         for config in &self.configs {
+            let mut entries: Vec<_> = config
+                .entries(&key)
+                .filter(|(path, ..)| is_below(part, path))
+                .collect();
+            // The most specific first, those of the whole host last.
+            entries.sort_by_key(|(path, ..)| Reverse(path.len()));
+            let of_host = entries.partition_point(|(path, ..)| !path.is_empty());
+            let (of_parts, of_host) = entries.split_at(of_host);
+            if let Some(credential) = config.credential(of_parts)? {
+                return Ok(credential);
+            }
             if let Some(name) = config.helper_for(&key) {
                 let helper = helper::Helper {
                     origin: &config.origin,
@@ -221,7 +253,7 @@ impl Credentials {
                     return Ok(credential);
                 }
             }
-            if let Some(credential) = config.entry_for(&key)? {
+            if let Some(credential) = config.credential(of_host)? {
                 return Ok(credential);
             }
         }
@@ -241,20 +273,32 @@ impl Config {
             .filter(|name| !name.is_empty())
     }
 
-    /// Entries are named by host; those with a path, as Podman writes them for one repository, come
-    /// after those for the whole host.
-    fn entry_for(&self, key: &HostKey) -> Result<Option<Credential>, CredentialsError> {
+    /// Returns the entries of a host with the path that each is for, and the name it has in the file.
+    /// Docker's are addresses with a scheme, whose path is no repository's.
+    fn entries(&self, key: &HostKey) -> impl Iterator<Item = (&str, &str, &Entry)> {
         let entries = self.file.auths.iter().flatten();
-        let mut matching: Vec<_> = entries
-            .filter(|(host, _)| HostKey::of(host).as_ref() == Some(key))
-            .collect();
-        matching.sort_by_key(|(host, _)| !host.contains("://") && host.contains('/'));
-        for (host, entry) in matching {
+        entries
+            .filter(move |(name, _)| HostKey::of(name).as_ref() == Some(key))
+            .map(|(name, entry)| {
+                let path = match name.split_once('/') {
+                    Some((_, path)) if !name.contains("://") => path.trim_end_matches('/'),
+                    _ => "",
+                };
+                (path, name.as_str(), entry)
+            })
+    }
+
+    /// Returns the first credential that `entries` hold.
+    fn credential(
+        &self,
+        entries: &[(&str, &str, &Entry)],
+    ) -> Result<Option<Credential>, CredentialsError> {
+        for (_, name, entry) in entries {
             let credential = entry
                 .credential()
                 .map_err(|NotBase64| CredentialsError::Auth {
                     origin: self.origin.clone(),
-                    host: host.clone(),
+                    host: (*name).to_owned(),
                 })?;
             if credential.is_some() {
                 return Ok(credential);
@@ -262,6 +306,12 @@ impl Config {
         }
         Ok(None)
     }
+}
+
+/// Returns whether a repository is `path` or below it.
+fn is_below(repository: &str, path: &str) -> bool {
+    let rest = repository.strip_prefix(path);
+    rest.is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
 struct NotBase64;

@@ -21,7 +21,9 @@ fn find(credentials: &Credentials, host: &str) -> Result<Credential, Credentials
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(credentials.find(host))
+    let (host, repository) = host.split_once('/').unwrap_or((host, ""));
+    let part = credentials.part(host, repository);
+    runtime.block_on(credentials.find(host, part))
 }
 
 fn password(user: &str, password: &str) -> Credential {
@@ -81,9 +83,20 @@ fn docker_hub_goes_by_its_old_address() {
 }
 
 #[test]
-fn the_whole_host_comes_before_a_path_of_it() {
+fn an_entry_for_a_part_of_a_host_is_for_that_part_alone() {
     let text = r#"{"auths":{"a.example/team":{"auth":"YTpi"},"a.example":{"auth":"dTpw"}}}"#;
-    assert_eq!(found(text, "a.example"), Ok(password("u", "p")));
+    let (whole, part) = (Ok(password("u", "p")), Ok(password("a", "b")));
+    assert_eq!(found(text, "a.example"), whole);
+    assert_eq!(found(text, "a.example/teamwork"), whole);
+    assert_eq!(found(text, "a.example/other/team"), whole);
+    assert_eq!(found(text, "a.example/team"), part);
+    assert_eq!(found(text, "a.example/team/app"), part);
+    let text = r#"{"auths":{"a.example/team":{"auth":"YTpi"},"a.example/team/app/":{"auth":"dTpw"}},
+        "credsStore":"none"}"#;
+    assert_eq!(found(text, "a.example/team/app"), Ok(password("u", "p")));
+    assert_eq!(found(text, "a.example/team/tool"), part);
+    let text = r#"{"auths":{"a.example/team":{"auth":"YTpi"}}}"#;
+    assert_eq!(found(text, "a.example/else"), Ok(Credential::Anonymous));
 }
 
 #[test]
