@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use testkit::proxy::{Exchange, Fault, Proxy};
 use testkit::registry::{Options, PASSWORD, USER};
 use testkit::tokens::Tokens;
-use testkit::{Account, Pulled, Registry, Suite, Workspace};
+use testkit::{Account, Pulled, Registry, Suite, Workspace, peer};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("push_of_three_platforms_with_cuts", push_with_cuts),
@@ -16,6 +16,14 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("push_mounts_what_is_next_door", push_mounts),
     ("registries_conf_is_read", registries_conf),
     ("certificates_are_found_by_host", certificates),
+    (
+        "an_insecure_output_is_pushed_whatever_the_certificate",
+        insecure_output,
+    ),
+    (
+        "foreign_layers_stay_where_they_are_if_asked",
+        foreign_layers,
+    ),
     ("push_through_a_web_proxy", web_proxy),
 ];
 
@@ -264,6 +272,71 @@ fn certificates(suite: &Suite) -> anyhow::Result<()> {
     }
     push()?.succeed()?;
     ensure!(registry.has_tag("app", "1"));
+    Ok(())
+}
+
+fn insecure_output(suite: &Suite) -> anyhow::Result<()> {
+    let registry = Registry::start_as(&Options {
+        tls: true,
+        ..Options::default()
+    })?;
+    let workspace = suite.workspace(Account::Ordinary)?;
+    simple(&workspace)?;
+    let output = format!("type=registry,name={}/app:1", registry.host());
+    let finished = workspace.rbuild(&["-o", &output, "context"])?.run()?;
+    ensure!(finished.code() == Some(1), "{}", finished.stderr);
+    ensure!(!registry.has_tag("app", "1"));
+    let insecure = format!("{output},registry.insecure=true");
+    workspace.rbuild(&["-o", &insecure, "context"])?.succeed()?;
+    ensure!(registry.has_tag("app", "1"));
+    Ok(())
+}
+
+/// The base `busybox` for one platform, with layers that only their owner hands out.
+fn foreign_base(workspace: &Workspace<'_>) -> anyhow::Result<String> {
+    workspace.copy(&workspace.suite.busybox(), "layout")?;
+    let script = "
+        cd layout && put() { sum=$(sha256sum < $1 | cut -d' ' -f1); cp $1 blobs/sha256/$sum; }
+        index=$(jq -r '.manifests[0].digest' index.json | tr : /)
+        manifest=$(jq -r '.manifests[] | select(.platform.architecture == \"amd64\").digest' blobs/$index | tr : /)
+        jq '.layers[0] |= (.urls = [\"https://owner.example/layer\"] |
+            .mediaType = \"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip\")' \
+            blobs/$manifest > manifest
+        put manifest
+        jq \".manifests = [(.manifests[0] | .digest = \\\"sha256:$sum\\\" | .size = $(stat -c %s manifest) |
+            .mediaType = \\\"application/vnd.oci.image.manifest.v1+json\\\")]\" index.json > new
+        mv new index.json
+        jq -r '.layers[0].digest' manifest";
+    let digest = workspace.script(script)?.succeed()?.stdout;
+    Ok(digest.trim().trim_start_matches("sha256:").to_owned())
+}
+
+fn foreign_layers(suite: &Suite) -> anyhow::Result<()> {
+    let registry = Registry::start()?;
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let layer = foreign_base(&workspace)?;
+    workspace.write("context/Dockerfile", "FROM foreign\nCOPY Dockerfile /\n")?;
+    let base = format!(
+        "foreign=oci-layout://{}",
+        workspace.path().join("layout").display()
+    );
+    for (name, attribute, is_pushed) in [
+        ("kept", ",prefer-nondist-layers=true", false),
+        ("ordinary", "", true),
+    ] {
+        let output = format!("type=registry,name={}/{name}:1{attribute}", registry.host());
+        let words = ["--build-context", &base, "-o", &output, "context"];
+        workspace.rbuild(&words)?.succeed()?;
+        let raw = peer::run(&mut peer::skopeo(&[
+            "inspect",
+            "--raw",
+            "--tls-verify=false",
+            &format!("docker://{}/{name}:1", registry.host()),
+        ]))?;
+        ensure!(raw.contains("nondistributable") != is_pushed, "{raw}");
+        ensure!(raw.contains("owner.example") != is_pushed, "{raw}");
+        ensure!(registry.has_blob(name, &layer) == is_pushed, "{name}");
+    }
     Ok(())
 }
 

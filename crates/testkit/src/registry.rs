@@ -171,6 +171,7 @@ fn configuration(directory: &Path, data: &Path, options: &Options) -> anyhow::Re
         "version: 0.1\n\
          log: {{accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
+         validation: {{manifests: {{urls: {{allow: [\"^https://owner\\\\.example/\"]}}}}}}\n\
          http:\n  addr: \"127.0.0.1:0\"\n  secret: tests\n",
         data.display()
     );
