@@ -1,7 +1,8 @@
 //! Lists of images that are being put together over several commands, and not pushed yet.
 //!
 //! A draft is one small file, replaced as a whole under a lock, so that scripts may add to it from
-//! several processes. It says where its members are and holds nothing of them.
+//! several processes. It says where its members are and holds nothing of them; those in the
+//! store stay there as long as it does.
 
 use std::io;
 use std::path::PathBuf;
@@ -90,6 +91,21 @@ impl Drafts {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).doing("reading", &path)?,
         }
+    }
+
+    /// Returns the entries of images that lie in this store, in any draft. Damaged drafts have none.
+    pub(crate) fn members_in_store(&self) -> Result<Vec<Descriptor>, DiskError> {
+        let directory = self.directory();
+        let here = DraftPlace::Layout(self.shared.root.clone());
+        let mut members = Vec::new();
+        for file in disk::names(&directory)? {
+            let draft = std::fs::read(directory.join(file)).ok();
+            let draft = draft.and_then(|bytes| serde_json::from_slice::<Draft>(&bytes).ok());
+            let all = draft.map(|draft| draft.members).unwrap_or_default();
+            let own = all.into_iter().filter(|member| member.place == here);
+            members.extend(own.map(|member| member.descriptor));
+        }
+        Ok(members)
     }
 
     /// Has `change` make the draft of that name anew from what it is; `None` stands for no draft. On

@@ -9,6 +9,7 @@ use std::path::Path;
 use oci::{Descriptor, MediaType, Reference};
 
 use super::*;
+use crate::drafts::{Draft, DraftError, DraftMember, DraftPlace};
 use crate::fixture::TestStore;
 use crate::mounts::{CacheMountIdentity, CacheSharing};
 use crate::{LayerId, Sizes};
@@ -149,7 +150,27 @@ fn what_a_named_image_needs_stays() {
     };
     assert_eq!(store.remove(&[chosen]).unwrap(), []);
 
+    // A list that is not pushed yet needs it as well.
+    let list: Reference = "list".parse().unwrap();
+    let draft = Draft {
+        name: list.clone(),
+        members: vec![DraftMember {
+            name: "a:1".to_owned(),
+            descriptor: store.images().get(&name).unwrap().unwrap(),
+            place: DraftPlace::Layout(root.clone()),
+        }],
+    };
+    let change = |draft| store.drafts().change(&list, |_| Ok::<_, DraftError>(draft));
+    change(Some(draft)).unwrap();
     store.images().remove(&name).unwrap();
+    let reclaimable = all(&store);
+    assert!(
+        reclaimable
+            .iter()
+            .all(|item| item.kind == ItemKind::Records)
+    );
+
+    change(None).unwrap();
     store.remove(&all(&store)).unwrap();
     assert_eq!(fs::read_dir(root.join("blobs/sha256")).unwrap().count(), 0);
 }

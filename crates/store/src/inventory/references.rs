@@ -30,10 +30,12 @@ pub(crate) struct Need {
     pub(crate) size: u64,
 }
 
-/// Returns the blobs that the images of the store need, whether they are there or not.
+/// Returns the blobs that the images of the store need, and those of drafts, whether they are there
+/// or not.
 pub(crate) fn needs(store: &Store) -> Result<BTreeMap<Digest, Need>, ImagesError> {
     let mut needs = BTreeMap::new();
-    for image in store.images().list()? {
+    let of_drafts = store.drafts().members_in_store()?;
+    for image in store.images().list()?.into_iter().chain(of_drafts) {
         for (digest, need) in needs_of(store, &image) {
             needs
                 .entry(digest)
