@@ -11,6 +11,8 @@
 //! client-cert = "me.pem"               # what rbuild shows of itself
 //! client-key = "me.key"
 //!
+//! ca-bundle = "company.pem"            # trusted by rbuild and by steps; at the top of the file
+//!
 //! [store]
 //! gc = true                            # remove what was not used for longest, by these limits:
 //! reserved-space = "10%"               # so much is kept in any case; of the disk, or as in "10GB"
@@ -34,7 +36,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use registry::{HostConfig, Mirror, RegistryConfig, Secret, Transport};
+use registry::{CaBundle, CaBundleError, HostConfig, Mirror, RegistryConfig, Secret, Transport};
 use serde::Deserialize;
 use store::Limits;
 
@@ -63,7 +65,9 @@ pub(crate) enum Location {
 /// What the file says.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 struct File {
+    ca_bundle: Option<PathBuf>,
     #[serde(default)]
     registry: BTreeMap<String, RegistryTable>,
     #[serde(default)]
@@ -160,6 +164,13 @@ pub(crate) enum ConfigError {
         key: &'static str,
         source: FilterError,
     },
+    #[error("CA bundle {}: {source}", path.display())]
+    ReadBundle { path: PathBuf, source: io::Error },
+    #[error("CA bundle {}: {source}", path.display())]
+    Bundle {
+        path: PathBuf,
+        source: CaBundleError,
+    },
     #[error("certificate {} of registry `{host}`: {source}", path.display())]
     Certificate {
         path: PathBuf,
@@ -183,6 +194,59 @@ pub(crate) fn load(sources: &Sources) -> Result<RegistryConfig, ConfigError> {
     containers::add(&mut config, &sources.containers)?;
     certificates::add(&mut config, &sources.certificates)?;
     Ok(config)
+}
+
+impl ConfigError {
+    /// The user's next step, where the message alone does not imply it.
+    pub(crate) fn help(&self) -> Option<String> {
+        match self {
+            Self::ReadBundle { .. } | Self::Bundle { .. } => Some(
+                "name a file of certificates in PEM: --ca-bundle, RBUILD_CA_BUNDLE, or `ca-bundle` in \
+                 the configuration file"
+                    .to_owned(),
+            ),
+            Self::Read { .. }
+            | Self::Syntax { .. }
+            | Self::Host { .. }
+            | Self::Mirror { .. }
+            | Self::HalfIdentity { .. }
+            | Self::TwoTransports { .. }
+            | Self::Size { .. }
+            | Self::Certificate { .. } => None,
+        }
+    }
+}
+
+/// Reads the certificates that are trusted everywhere: those in `named`, else those that the
+/// configuration file names.
+///
+/// # Errors
+///
+/// As [`load`], or there are none in it.
+pub(crate) fn load_ca_bundle(
+    named: Option<&Path>,
+    own: Option<&Location>,
+) -> Result<Option<CaBundle>, ConfigError> {
+    let path = match named {
+        Some(named) => Some(named.to_owned()),
+        None => match own.map(read).transpose()?.flatten() {
+            // Relative to the file that names it.
+            Some((path, text)) => parse_file(path, &text)?
+                .ca_bundle
+                .map(|bundle| path.parent().unwrap_or(Path::new(".")).join(bundle)),
+            None => None,
+        },
+    };
+    let Some(path) = path else { return Ok(None) };
+    let text = std::fs::read(&path);
+    let text = text.map_err(|source| ConfigError::ReadBundle {
+        path: path.clone(),
+        source,
+    })?;
+    let bundle = CaBundle::parse(&text);
+    bundle
+        .map(Some)
+        .map_err(|source| ConfigError::Bundle { path, source })
 }
 
 /// Reads how large the store may get; `None` where it may get as large as it likes.

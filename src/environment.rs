@@ -27,6 +27,8 @@ pub(crate) struct Environment {
     pub(crate) root: Option<PathBuf>,
     /// `RBUILD_CONFIG`
     pub(crate) config: Option<PathBuf>,
+    /// `RBUILD_CA_BUNDLE`, or `--ca-bundle`
+    pub(crate) ca_bundle: Option<PathBuf>,
     /// `RBUILD_LOG`
     pub(crate) log: Option<String>,
     /// `DOCKER_DEFAULT_PLATFORM`
@@ -106,6 +108,7 @@ impl Environment {
         Self {
             root: path("RBUILD_ROOT"),
             config: path("RBUILD_CONFIG"),
+            ca_bundle: path("RBUILD_CA_BUNDLE"),
             log: text("RBUILD_LOG"),
             default_platform: text("DOCKER_DEFAULT_PLATFORM"),
             progress: text("BUILDKIT_PROGRESS"),

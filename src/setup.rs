@@ -6,7 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use registry::{Client, Credentials, DockerConfigText, Network, RegistryConfig, Transport};
+use registry::{
+    CaBundle, Client, Credentials, DockerConfigText, Network, RegistryConfig, Transport,
+};
 use sandbox::Entered;
 use store::{InventoryError, Store};
 
@@ -120,7 +122,18 @@ pub(crate) fn helper_directories(environment: &Environment) -> Vec<PathBuf> {
 
 /// Returns what the user's and the machine's files say of registries.
 pub(crate) fn registry_config(environment: &Environment) -> Result<RegistryConfig, Failure> {
-    config::load(&registry_sources(environment)).map_err(|error| Failure::new(&error, None))
+    let loaded = config::load(&registry_sources(environment));
+    let mut config = loaded.map_err(|error| Failure::new(&error, None))?;
+    config.ca_bundle = ca_bundle(environment)?;
+    Ok(config)
+}
+
+/// Returns the certificates that are trusted everywhere, if somebody named any: on the command line, in
+/// the environment or in the configuration file.
+pub(crate) fn ca_bundle(environment: &Environment) -> Result<Option<CaBundle>, Failure> {
+    let own = environment.config_file();
+    let loaded = config::load_ca_bundle(environment.ca_bundle.as_deref(), own.as_ref());
+    loaded.map_err(|error| Failure::new(&error, error.help()))
 }
 
 /// Returns the files and directories that say so, as far as they are there.

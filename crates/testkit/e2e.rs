@@ -23,6 +23,8 @@ mod bad_input;
 mod caching;
 #[path = "e2e/cases.rs"]
 mod cases;
+#[path = "e2e/company.rs"]
+mod company;
 #[path = "e2e/devices.rs"]
 mod devices;
 #[path = "e2e/doctor.rs"]
@@ -93,6 +95,7 @@ fn run() -> anyhow::Result<ExitCode> {
     let tests = [
         bad_input::TESTS,
         caching::TESTS,
+        company::TESTS,
         devices::TESTS,
         doctor::TESTS,
         five_commands::TESTS,

@@ -32,7 +32,7 @@ use dockerfile::lint::Warning;
 use dockerfile::{Source, Span};
 use exporter::{Delivered, Image, Request};
 use graph::{Graph, TargetPlatforms};
-use registry::Client;
+use registry::{CaBundle, Client};
 use sandbox::{Entered, Isolation};
 use solver::remote::{GitAccess, Policy};
 use solver::{Freshness, Packing, Remotes, Solution, SolveError, Solver, Stale};
@@ -62,6 +62,11 @@ pub(crate) fn run(
     environment: &Environment,
     paint: Paint,
 ) -> Result<ExitCode, Failure> {
+    let mut environment = environment.clone();
+    if let Some(bundle) = &args.ca_bundle {
+        environment.ca_bundle = Some(bundle.clone());
+    }
+    let environment = &environment;
     let mut options = Options::read(args, environment)?;
     if let Some(call) = options.call {
         return call::run(call, &options, global, environment, paint);
@@ -77,6 +82,7 @@ pub(crate) fn run(
         let insecure = outputs::insecure_hosts(&options.delivery);
         setup::client_without_certificates(environment, &insecure, options.network())?
     };
+    let ca_bundle = setup::ca_bundle(environment)?;
     ui::say(&outputs::warnings(&options.delivery.outputs));
     options.delivery.engine = outputs::engine(&options.delivery.outputs)?;
     let room = setup::room(environment)?;
@@ -112,6 +118,7 @@ pub(crate) fn run(
         ),
         store,
         client,
+        ca_bundle,
         progress: &progress,
         warnings: Vec::new(),
         notes: options.unknown_stages(parsed),
@@ -218,6 +225,7 @@ struct Build<'a> {
     parsed: &'a Dockerfile,
     store: Store,
     client: Client,
+    ca_bundle: Option<CaBundle>,
     remotes: Arc<Remotes>,
     lookup: Lookup,
     progress: &'a Progress,
@@ -305,6 +313,7 @@ impl Build<'_> {
             secrets: self.options.secrets.clone(),
             agents: self.options.agents.clone(),
             device_directories: self.options.device_directories.clone(),
+            ca_bundle: self.ca_bundle.clone(),
             jobs: self.options.jobs,
             caching: self.options.caching,
             freshness: self.options.freshness,

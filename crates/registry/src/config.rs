@@ -8,6 +8,7 @@ use oci::Reference;
 
 use crate::route::Route;
 use crate::secret::Secret;
+use crate::trust::CaBundle;
 
 /// How registries are to be talked to.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct RegistryConfig {
     pub hosts: BTreeMap<String, HostConfig>,
     /// Where names that begin in a certain way are really kept.
     pub routes: Vec<Route>,
+    /// Trusted for all hosts, beside the system's certificates.
+    pub ca_bundle: Option<CaBundle>,
     /// How long to wait and how often to try again.
     pub patience: Patience,
     /// Whether anybody may be connected to.
@@ -39,6 +42,7 @@ impl Default for RegistryConfig {
         Self {
             hosts: BTreeMap::new(),
             routes: Vec::new(),
+            ca_bundle: None,
             patience: Patience::STANDARD,
             network: Network::Open,
         }

@@ -33,6 +33,7 @@ use crate::request::{
     Body, HopError, Reach, Redirects, Request, RequestError, RequestErrorKind, Target, shown,
 };
 use crate::route::{self, Route, Routed};
+use crate::trust::CaBundle;
 use guard::PublicOnly;
 pub(crate) use response::Response;
 
@@ -44,6 +45,7 @@ const USER_AGENT: &str = concat!("rbuild/", env!("CARGO_PKG_VERSION"));
 pub(crate) struct Connections {
     hosts: BTreeMap<HostKey, HostConfig>,
     routes: Vec<Route>,
+    ca_bundle: Option<CaBundle>,
     pub(crate) patience: Patience,
     network: Network,
     clients: Memo<Settings, reqwest::Client>,
@@ -75,6 +77,7 @@ impl Connections {
         let RegistryConfig {
             hosts,
             routes,
+            ca_bundle,
             patience,
             network,
         } = config;
@@ -86,6 +89,7 @@ impl Connections {
         Self {
             hosts,
             routes,
+            ca_bundle,
             patience,
             network,
             clients: Memo::default(),
@@ -368,6 +372,10 @@ impl Connections {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.patience.connect_timeout)
             .tcp_keepalive(Duration::from_secs(30));
+        if let Some(bundle) = &self.ca_bundle {
+            let certificates = reqwest::Certificate::from_pem_bundle(bundle.pem())?;
+            builder = builder.tls_certs_merge(certificates);
+        }
         match settings {
             Settings::Standard | Settings::Loopback => {}
             Settings::Public => builder = builder.dns_resolver(self.guard.clone()),

@@ -34,6 +34,7 @@ pub mod request;
 pub mod route;
 pub mod secret;
 pub mod tags;
+pub mod trust;
 
 mod connections;
 mod endpoint;
@@ -53,3 +54,4 @@ pub use push::{PushError, PushErrorKind, Pushed};
 pub use request::{RequestError, RequestErrorKind};
 pub use route::{Prefix, Route};
 pub use secret::Secret;
+pub use trust::{CaBundle, CaBundleError};

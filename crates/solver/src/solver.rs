@@ -32,6 +32,8 @@ pub struct Solver {
     pub secrets: BTreeMap<String, Secret>,
     /// SSH agents that steps may ask for by their ids.
     pub agents: BTreeMap<String, SshAgent>,
+    /// What steps trust besides the certificates of their image.
+    pub ca_bundle: Option<registry::CaBundle>,
     /// Where devices are described that steps may ask for.
     pub device_directories: DeviceDirectories,
     /// How many steps run at once, and how many threads read a context.

@@ -87,6 +87,11 @@ pub(crate) struct BuildArgs {
           value_parser = values::entitlement)]
     pub(crate) entitlements: Vec<Right>,
 
+    /// Trust these certificates too, in PEM, and let RUN steps trust them [default: $RBUILD_CA_BUNDLE,
+    /// else `ca-bundle` of the configuration file]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_bundle: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) secrets: SecretArgs,
 

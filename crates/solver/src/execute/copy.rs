@@ -21,7 +21,7 @@ mod plan;
 mod select;
 mod surface;
 mod tree;
-mod xattr;
+pub(super) mod xattr;
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! RUN: a process in a file system; what it changed is the result.
 
 mod mounts;
+mod trust;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use sandbox::{Confinement, Killer, Limit, Network, Stdio, Step, StepSpec, StepSt
 use store::LayerDraft;
 
 use self::mounts::{Held, Mounts};
+use self::trust::Trust;
 use super::{Executed, Execution, Inputs, Wanted, blocking, root_fs};
 use crate::cache_key::CacheKey;
 use crate::error::SolveErrorKind;
@@ -48,24 +50,47 @@ impl Execution {
         let wanted = wanted(op);
         self.reuse_or(wanted, &root, async || {
             self.emulate().await?;
-            let lowers = self.materialize(inputs.vertex, &root).await?;
+            let mut lowers = self.materialize(inputs.vertex, &root).await?;
+            let trust = self.trust(&lowers).await?;
+            if let Some(trust) = &trust {
+                lowers.insert(0, trust.layer().to_owned());
+            }
             let draft = self.draft()?;
             let Mounts {
-                mounts,
+                mut mounts,
                 device_env,
                 secret_env,
                 held,
             } = self.mounts(op, &sources, inputs).await?;
-            let spec = spec(
+            mounts.extend(trust.iter().flat_map(Trust::mounts));
+            let mut spec = spec(
                 op,
                 root_fs(&draft, lowers),
                 mounts,
                 [device_env, secret_env].concat(),
             )?;
+            if let Some(trust) = &trust {
+                trust.tell(&mut spec.env);
+            }
             let draft = self.run_step(inputs.vertex, spec, draft, held).await?;
-            blocking(move || Ok(draft.publish()?)).await
+            blocking(move || {
+                if let Some(trust) = &trust {
+                    trust.take_back(draft.fs())?;
+                }
+                Ok(draft.publish()?)
+            })
+            .await
         })
         .await
+    }
+
+    /// Makes what a step on `lowers` needs to trust whom the user trusts.
+    async fn trust(self: &Arc<Self>, lowers: &[PathBuf]) -> Result<Option<Trust>, SolveErrorKind> {
+        let Some(bundle) = self.solver.ca_bundle.clone() else {
+            return Ok(None);
+        };
+        let (execution, root) = (Arc::clone(self), sandbox::Tree::Layers(lowers.to_owned()));
+        blocking(move || Trust::prepare(&execution.solver.store, &bundle, &root).map(Some)).await
     }
 
     /// Runs a step to its end. Dropping the future kills it.

@@ -10,7 +10,7 @@ use rustix::fs::XattrFlags;
 /// # Errors
 ///
 /// What the kernel says, but for file systems without attributes: those have none.
-pub(super) fn read(file: impl AsFd) -> io::Result<Vec<(String, Vec<u8>)>> {
+pub(in crate::execute) fn read(file: impl AsFd) -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut names = Vec::new();
     match fetch(|buffer| rustix::fs::flistxattr(&file, buffer)) {
         Ok(list) => names.extend(
@@ -41,7 +41,10 @@ pub(super) fn read(file: impl AsFd) -> io::Result<Vec<(String, Vec<u8>)>> {
 ///
 /// What the kernel says; an attribute that the file system or the user namespace does not allow is
 /// left out, as `cp -a` does.
-pub(super) fn write(file: impl AsFd, attributes: &[(String, Vec<u8>)]) -> io::Result<()> {
+pub(in crate::execute) fn write(
+    file: impl AsFd,
+    attributes: &[(String, Vec<u8>)],
+) -> io::Result<()> {
     use rustix::io::Errno;
     for (name, value) in attributes {
         match rustix::fs::fsetxattr(&file, &**name, value, XattrFlags::empty()) {
