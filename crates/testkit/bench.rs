@@ -15,6 +15,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
+use contender::Contender;
+use measure::Rounds;
+
 #[path = "bench/contender.rs"]
 mod contender;
 #[path = "bench/context.rs"]
@@ -44,6 +47,12 @@ struct Options {
     /// Size of the data, as a part of the whole
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
+    /// Podman, too: its builds are Buildah's, and take as long
+    #[arg(long)]
+    podman: bool,
+    /// Seconds after which a peer is stopped
+    #[arg(long, default_value_t = 120)]
+    limit: u32,
     /// Where contexts and stores are; it should be on the disk that is of interest
     #[arg(long, default_value = "target/bench")]
     directory: PathBuf,
@@ -67,14 +76,20 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     let stage = stage::Stage::set_up(&options.directory)?;
-    let contenders = contender::found(&stage);
+    let mut contenders = contender::found();
+    contenders.retain(|one| *one != Contender::Podman || options.podman);
+    let rounds = Rounds {
+        count: options.rounds,
+        limit_seconds: options.limit,
+    };
     let mut rows = Vec::new();
     for workload in workload::all(options.scale) {
         if !options.only.is_empty() && !options.only.contains(&workload.code.to_owned()) {
             continue;
         }
         eprintln!("{} {}", workload.code, workload.title);
-        let row = measure::row(&stage, &contenders, &workload, options.rounds)
+        let row = rounds
+            .row(&stage, &contenders, &workload)
             .with_context(|| format!("{} {}", workload.code, workload.title))?;
         for result in &row.results {
             eprintln!("    {}", report::line(result));

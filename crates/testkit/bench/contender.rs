@@ -65,6 +65,11 @@ impl Contender {
         }
     }
 
+    /// Whether it is another builder.
+    pub(crate) const fn is_peer(self) -> bool {
+        !matches!(self, Self::Rbuild | Self::Floor)
+    }
+
     fn answers(self) -> bool {
         let mut command = Command::new(self.name());
         match self {
@@ -84,7 +89,7 @@ fn quietly(command: &mut Command) {
 }
 
 /// The contenders that this machine has; those with a daemon if it answers.
-pub(crate) fn found(_: &Stage) -> Vec<Contender> {
+pub(crate) fn found() -> Vec<Contender> {
     use Contender::{Buildah, Buildctl, Docker, Floor, Podman, Rbuild};
     let all = [Rbuild, Buildah, Podman, Buildctl, Docker, Floor];
     all.into_iter().filter(|one| one.answers()).collect()

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use crate::contender::Contender;
 use crate::context;
 use crate::stage::Stage;
-use crate::workload::{State, Workload};
+use crate::workload::{Peers, State, Workload};
 
 /// What one contender needed for a row.
 #[derive(Debug)]
@@ -45,49 +45,142 @@ pub(crate) struct Row {
     pub(crate) results: Vec<Outcome>,
 }
 
-/// Runs a workload.
-pub(crate) fn row(
-    stage: &Stage,
-    contenders: &[Contender],
-    workload: &Workload,
-    rounds: usize,
-) -> anyhow::Result<Row> {
-    let mut results: BTreeMap<usize, Result<Figures, String>> = BTreeMap::new();
-    for (index, contender) in contenders.iter().enumerate() {
-        if *contender != Contender::Floor || workload.floor.is_some() {
-            results.insert(index, Ok(Figures::default()));
-        }
-    }
-    // The last round measures memory: looking at all processes takes time from those who run.
-    for round in 0..=rounds {
-        for (index, result) in &mut results {
-            let contender = contenders[*index];
-            let Ok(figures) = result else { continue };
-            let is_last = round == rounds;
-            if is_last && !contender.is_local() {
-                continue;
+/// Who needs so many seconds in a round is not asked again: one such figure says enough.
+const PATIENCE_SECONDS: f64 = 20.0;
+
+/// How often, and how long, contenders are asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounds {
+    pub(crate) count: usize,
+    /// After this a peer is stopped.
+    pub(crate) limit_seconds: u32,
+}
+
+impl Rounds {
+    /// Runs a workload.
+    pub(crate) fn row(
+        self,
+        stage: &Stage,
+        contenders: &[Contender],
+        workload: &Workload,
+    ) -> anyhow::Result<Row> {
+        let mut results: BTreeMap<usize, Result<Figures, String>> = BTreeMap::new();
+        for (index, contender) in contenders.iter().enumerate() {
+            let is_in = match contender {
+                Contender::Rbuild => true,
+                Contender::Floor => workload.floor.is_some(),
+                peer => peer.is_peer() && workload.peers == Peers::Compared,
+            };
+            if is_in {
+                results.insert(index, Ok(Figures::default()));
             }
-            let done = once(stage, contender, workload, round, is_last);
-            match done {
-                Ok(once) if is_last => figures.peak_memory = Some(once.peak_memory),
-                Ok(once) => {
-                    figures.seconds.push(once.seconds);
-                    figures.processor.push(once.processor);
-                    figures.written.push(once.written);
-                    figures.sent.push(once.sent);
+        }
+        // The last round measures memory: looking at all processes takes time from those who run.
+        for round in 0..=self.count {
+            for (index, result) in &mut results {
+                let contender = contenders[*index];
+                let Ok(figures) = result else { continue };
+                let is_last = round == self.count;
+                let is_slow = figures.seconds.last() > Some(&PATIENCE_SECONDS);
+                let is_asked = match contender {
+                    Contender::Rbuild => is_last || !is_slow,
+                    other => !is_slow && (!is_last || other.is_local()),
+                };
+                if !is_asked {
+                    continue;
                 }
-                Err(error) => *result = Err(format!("{error:#}")),
+                let done = self.once(stage, contender, workload, round, is_last);
+                match done {
+                    Ok(once) if is_last => figures.peak_memory = Some(once.peak_memory),
+                    Ok(once) => {
+                        figures.seconds.push(once.seconds);
+                        figures.processor.push(once.processor);
+                        figures.written.push(once.written);
+                        figures.sent.push(once.sent);
+                    }
+                    Err(error) => *result = Err(format!("{error:#}")),
+                }
             }
         }
+        let results = results.into_iter().map(|(index, figures)| Outcome {
+            contender: contenders[index],
+            figures,
+        });
+        Ok(Row {
+            workload: workload.clone(),
+            results: results.collect(),
+        })
     }
-    let results = results.into_iter().map(|(index, figures)| Outcome {
-        contender: contenders[index],
-        figures,
-    });
-    Ok(Row {
-        workload: workload.clone(),
-        results: results.collect(),
-    })
+
+    fn once(
+        self,
+        stage: &Stage,
+        contender: Contender,
+        workload: &Workload,
+        round: usize,
+        with_memory: bool,
+    ) -> anyhow::Result<Once> {
+        let contexts = stage.directory.join("contexts");
+        let context = contexts.join(workload.context_name());
+        context::make(&context, &workload.dockerfile, workload.content)?;
+        if let Some(base) = &workload.base {
+            base.push(stage, &contexts)?;
+        }
+        let build = || {
+            let commands = contender.build(stage, workload, &context).into_iter();
+            match contender.is_peer() {
+                true => commands.map(|command| self.limited(command)).collect(),
+                false => commands.collect(),
+            }
+        };
+        match workload.state {
+            State::Cold => contender.forget(stage)?,
+            State::Same | State::OneFileChanged => {
+                if round == 0 {
+                    contender.forget(stage)?;
+                    run_all(build())?;
+                }
+            }
+        }
+        let changed = context.join("data/changed");
+        match workload.state {
+            State::OneFileChanged => fs::write(&changed, format!("{} {round}", contender.name()))?,
+            State::Cold | State::Same => {}
+        }
+
+        let commands = build();
+        let before = Counters::read()?;
+        let started = Instant::now();
+        let peak_memory = if with_memory {
+            watched(|| run_all(commands))?
+        } else {
+            run_all(commands)?;
+            0
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let after = Counters::read()?;
+        // The next contender finds the context as it was.
+        match workload.state {
+            State::OneFileChanged => fs::remove_file(changed)?,
+            State::Cold | State::Same => {}
+        }
+        Ok(Once {
+            seconds,
+            processor: after.processor - before.processor,
+            written: after.written.saturating_sub(before.written),
+            sent: after.sent.saturating_sub(before.sent),
+            peak_memory,
+        })
+    }
+
+    /// The same command, stopped after the limit with all that it has started.
+    fn limited(self, command: Command) -> Command {
+        let mut limited = Command::new("timeout");
+        let limit = self.limit_seconds.to_string();
+        limited.args(["--kill-after=5", &limit]);
+        limited.arg(command.get_program()).args(command.get_args());
+        limited
+    }
 }
 
 /// One measured build.
@@ -99,67 +192,29 @@ struct Once {
     peak_memory: u64,
 }
 
-fn once(
-    stage: &Stage,
-    contender: Contender,
-    workload: &Workload,
-    round: usize,
-    with_memory: bool,
-) -> anyhow::Result<Once> {
-    let contexts = stage.directory.join("contexts");
-    let context = contexts.join(workload.context_name());
-    context::make(&context, &workload.dockerfile, workload.content)?;
-    if let Some(base) = &workload.base {
-        base.push(stage, &contexts)?;
-    }
-    let build = || contender.build(stage, workload, &context);
-    match workload.state {
-        State::Cold => contender.forget(stage)?,
-        State::Same | State::OneFileChanged => {
-            if round == 0 {
-                contender.forget(stage)?;
-                run_all(build())?;
-            }
-        }
-    }
-    let changed = context.join("data/changed");
-    match workload.state {
-        State::OneFileChanged => fs::write(&changed, format!("{} {round}", contender.name()))?,
-        State::Cold | State::Same => {}
-    }
+/// What `timeout` ends with if it had to stop a command.
+const TIMED_OUT: i32 = 124;
 
-    let commands = build();
-    let before = Counters::read()?;
-    let started = Instant::now();
-    let peak_memory = if with_memory {
-        watched(|| run_all(commands))?
-    } else {
-        run_all(commands)?;
-        0
+/// The program that a command is about.
+fn name_of(command: &Command) -> String {
+    let mut words = std::iter::once(command.get_program()).chain(command.get_args());
+    let own = match command.get_program() == "timeout" {
+        true => words.nth(3),
+        false => words.next(),
     };
-    let seconds = started.elapsed().as_secs_f64();
-    let after = Counters::read()?;
-    // The next contender finds the context as it was.
-    match workload.state {
-        State::OneFileChanged => fs::remove_file(changed)?,
-        State::Cold | State::Same => {}
-    }
-    Ok(Once {
-        seconds,
-        processor: after.processor - before.processor,
-        written: after.written.saturating_sub(before.written),
-        sent: after.sent.saturating_sub(before.sent),
-        peak_memory,
-    })
+    own.unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn run_all(commands: Vec<Command>) -> anyhow::Result<()> {
     for mut command in commands {
-        let name = command.get_program().to_string_lossy().into_owned();
+        let name = name_of(&command);
         let output = command
             .stdin(Stdio::null())
             .output()
             .with_context(|| name.clone())?;
+        if output.status.code() == Some(TIMED_OUT) {
+            bail!("{name}: not done within the limit");
+        }
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             let last = said

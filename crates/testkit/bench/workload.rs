@@ -29,6 +29,14 @@ pub(crate) enum Output {
     Registry,
 }
 
+/// Whether other builders do it, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peers {
+    Compared,
+    /// They would take hours.
+    LeftOut,
+}
+
 /// How new layers are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compression {
@@ -67,6 +75,7 @@ pub(crate) struct Workload {
     pub(crate) state: State,
     pub(crate) output: Output,
     pub(crate) compression: Compression,
+    pub(crate) peers: Peers,
     /// What no builder can do without, as a bash script.
     pub(crate) floor: Option<String>,
     /// How much there is of what grows, in W10.
@@ -85,6 +94,7 @@ impl Workload {
             state: State::Cold,
             output: Output::Nowhere,
             compression: Compression::Gzip,
+            peers: Peers::Compared,
             floor: None,
             amount: None,
         }
@@ -353,7 +363,15 @@ fn many_stages(stages: usize) -> Workload {
 }
 
 fn growth(scale: f64) -> Vec<Workload> {
-    let limit = if scale < 1.0 { 10_000 } else { 1_000_000 };
+    let limit = match scale {
+        ..0.1 => 10_000,
+        ..1.0 => 100_000,
+        _ => 1_000_000,
+    };
+    let peers = |are_compared| match are_compared {
+        true => Peers::Compared,
+        false => Peers::LeftOut,
+    };
     let mut all = Vec::new();
     for files in [1_000, 10_000, 100_000, 1_000_000] {
         if files > limit {
@@ -365,6 +383,7 @@ fn growth(scale: f64) -> Vec<Workload> {
                 output: Output::Archive,
                 state,
                 amount: Some(files),
+                peers: peers(files <= 10_000),
                 ..Workload::new("W10", format!("{files} files, {title}"), COPY_ALL)
             });
         }
@@ -388,6 +407,7 @@ fn growth(scale: f64) -> Vec<Workload> {
         all.push(Workload {
             state: State::Same,
             amount: Some(steps),
+            peers: peers(steps <= 100),
             ..Workload::new("W10", format!("{steps} cached steps"), dockerfile)
         });
     }
