@@ -26,6 +26,7 @@ mod steps;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use dockerfile::ast::Dockerfile;
 use dockerfile::lint::Warning;
@@ -320,6 +321,7 @@ impl Build<'_> {
             renewed_stages: self.options.renewed_stages.clone(),
             emulators: sandbox::Emulators::default(),
             latest_mtime: graph.source_date_epoch,
+            started: SystemTime::now(),
             now: now.to_string(),
             packing: request.packing().map(|options| Packing {
                 options,

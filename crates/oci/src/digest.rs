@@ -48,6 +48,16 @@ impl Digest {
         encode_hex(&self.0)
     }
 
+    /// Returns the digest that was written as these bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes of the hash.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Reads the 64 hex digits of [`Digest::hex`].
     ///
     /// # Errors

@@ -57,19 +57,13 @@ impl Solver {
         for vertex in ready {
             schedule.start(vertex);
         }
-        while let Some(joined) = schedule.running.join_next().await {
-            let Finished { vertex, result } = match joined {
-                Ok(finished) => finished,
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                // Nobody but `fail` aborts, and it does not come back here.
-                Err(_) => continue,
-            };
-            match result {
-                Ok(executed) => schedule.finish(vertex, executed),
-                Err(kind) => return Err(schedule.fail(vertex, kind).await),
-            }
-        }
-        Ok(schedule.into_solution())
+        let execution = Arc::clone(&schedule.execution);
+        let result = match schedule.run().await {
+            Some((vertex, kind)) => Err(schedule.fail(vertex, kind).await),
+            None => Ok(schedule.into_solution()),
+        };
+        execution.remember_files().await;
+        result
     }
 }
 
@@ -97,6 +91,23 @@ impl<'a> Schedule<'a> {
             states,
             running: JoinSet::new(),
         }
+    }
+
+    /// Goes on until all is done, or something has failed.
+    async fn run(&mut self) -> Option<(VertexId, SolveErrorKind)> {
+        while let Some(joined) = self.running.join_next().await {
+            let Finished { vertex, result } = match joined {
+                Ok(finished) => finished,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // Nobody but `fail` aborts, and it does not come back here.
+                Err(_) => continue,
+            };
+            match result {
+                Ok(executed) => self.finish(vertex, executed),
+                Err(kind) => return Some((vertex, kind)),
+            }
+        }
+        None
     }
 
     fn start(&mut self, id: VertexId) {

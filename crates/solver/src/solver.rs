@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use graph::VertexId;
 use graph::ignore::Patterns;
@@ -51,6 +52,8 @@ pub struct Solver {
     pub emulators: Emulators,
     /// What later times of files in new layers become when they are packed; seconds since 1970.
     pub latest_mtime: Option<i64>,
+    /// When the build began, by the machine's clock.
+    pub started: SystemTime,
     /// The time that new layers are said to be made at; RFC 3339.
     pub now: String,
     /// Is told what happens.

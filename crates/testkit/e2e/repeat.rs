@@ -7,6 +7,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("jobs_and_account_do_not_reach_the_digest", jobs_and_account),
     ("two_builds_at_once_share_a_store", two_at_once),
     ("a_build_from_disk_needs_no_registry", from_disk),
+    ("a_build_of_unchanged_files_reads_none", nothing_read),
 ];
 
 const THREE: &str = "linux/amd64,linux/arm64,linux/arm/v7";
@@ -70,5 +71,26 @@ fn from_disk(suite: &Suite) -> anyhow::Result<()> {
     let mirrored = workspace.rbuild(&["-q", "-t", "hello", "--platform", THREE])?;
     let mirrored = mirrored.args([&context]).succeed()?.stdout;
     ensure!(tagged == mirrored, "{tagged} and {mirrored}");
+    Ok(())
+}
+
+fn nothing_read(suite: &Suite) -> anyhow::Result<()> {
+    // Whoever may read the repository: its files have not been changed for a while.
+    let account = Account::available().last().copied();
+    let workspace = suite.workspace(account.unwrap_or(Account::Ordinary))?;
+    let context = suite.repository().join("examples/hello");
+    workspace.write("Dockerfile", "FROM scratch\nCOPY . /\n")?;
+    let build = || {
+        let build = workspace.rbuild(&["-o", "type=oci,dest=image.tar", "-f", "Dockerfile"])?;
+        let build = build
+            .args([&context])
+            .env("RBUILD_LOG", "rbuild_solver=debug");
+        build.succeed()
+    };
+    let first = build()?.stderr;
+    ensure!(first.contains("selected files known=0"), "{first}");
+    let second = build()?.stderr;
+    ensure!(!second.contains("known=0"), "{second}");
+    ensure!(second.contains(" read=0"), "{second}");
     Ok(())
 }

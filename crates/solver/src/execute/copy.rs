@@ -12,6 +12,7 @@
 mod digest;
 mod error;
 mod find;
+mod index;
 mod mode;
 mod mounted;
 mod open;

@@ -14,13 +14,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci::{Digest, Hasher};
 use rustix::fs::{FileType, OFlags};
+use tracing::debug;
 
+use super::index::FileIndex;
 use super::select::{Entry, Meta, SelectError, Selected, SelectedKind};
 use super::tree::Root;
 use super::xattr;
 use crate::cache_key::KeyHasher;
 
-/// Returns the digest of `selected`, reading its files with up to `threads` threads.
+/// Returns the digest of `selected`, reading the files that are not in the index with up to `threads`
+/// threads.
 ///
 /// # Errors
 ///
@@ -28,13 +31,14 @@ use crate::cache_key::KeyHasher;
 pub(crate) fn digest(
     root: &Root,
     selected: &[Selected],
+    index: Option<&FileIndex>,
     threads: NonZeroUsize,
 ) -> Result<Digest, SelectError> {
     let entries: Vec<&Entry> = selected
         .iter()
         .flat_map(|selected| &selected.entries)
         .collect();
-    let contents = in_parallel(&entries, threads, |entry| content(root, entry))?;
+    let contents = contents(root, &entries, index, threads)?;
     let mut contents = contents.into_iter();
     let mut key = KeyHasher::new("selected files");
     for Selected { kind, entries } in selected {
@@ -57,6 +61,7 @@ pub(crate) fn digest(
                 gid,
                 size: _,
                 modified: _,
+                changed: _,
                 device,
                 inode: _,
                 links: _,
@@ -79,55 +84,116 @@ struct Content {
     xattrs: Vec<(String, Vec<u8>)>,
 }
 
-fn content(root: &Root, entry: &Entry) -> Result<Content, SelectError> {
-    read_content(root, entry).map_err(|source| SelectError::Io {
+/// Returns what is in each of `entries`, as the index knows it or as it is read.
+fn contents(
+    root: &Root,
+    entries: &[&Entry],
+    index: Option<&FileIndex>,
+    threads: NonZeroUsize,
+) -> Result<Vec<Content>, SelectError> {
+    let mut contents: Vec<Option<Content>> = entries
+        .iter()
+        .map(|entry| known_content(entry, index))
+        .collect();
+    let unknown: Vec<usize> = (0..entries.len())
+        .filter(|&at| contents[at].is_none())
+        .collect();
+    debug!(
+        known = entries.len() - unknown.len(),
+        read = unknown.len(),
+        "selected files"
+    );
+    let read = in_parallel(&unknown, threads, |&at| content(root, entries[at], index))?;
+    for (at, content) in unknown.into_iter().zip(read) {
+        contents[at] = Some(content);
+    }
+    Ok(contents.into_iter().flatten().collect())
+}
+
+/// Returns what needs no look at the file.
+fn known_content(entry: &Entry, index: Option<&FileIndex>) -> Option<Content> {
+    let kind = kind(entry.meta.kind);
+    let bytes = match entry.meta.kind {
+        FileType::RegularFile | FileType::Symlink => Some(index?.get(&entry.meta)?),
+        FileType::Directory => {
+            index?.get(&entry.meta)?;
+            None
+        }
+        FileType::Fifo
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Socket
+        | FileType::Unknown => None,
+    };
+    Some(Content {
+        kind,
+        bytes,
+        xattrs: Vec::new(),
+    })
+}
+
+fn kind(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "file",
+        FileType::Directory => "directory",
+        FileType::Symlink => "symlink",
+        FileType::Fifo => "fifo",
+        FileType::CharacterDevice => "character device",
+        FileType::BlockDevice => "block device",
+        FileType::Socket | FileType::Unknown => "socket",
+    }
+}
+
+fn content(root: &Root, entry: &Entry, index: Option<&FileIndex>) -> Result<Content, SelectError> {
+    let read = || -> io::Result<Content> {
+        let (file, content) = read_content(root, entry)?;
+        if let Some(index) = index
+            && content.xattrs.is_empty()
+            && entry.meta.is_of(&file)?
+        {
+            let nothing = || Digest::of(b"");
+            index.learn(&entry.meta, content.bytes.unwrap_or_else(nothing));
+        }
+        Ok(content)
+    };
+    read().map_err(|source| SelectError::Io {
         path: Path::new("/").join(entry.path.as_path()),
         source,
     })
 }
 
-fn read_content(root: &Root, entry: &Entry) -> io::Result<Content> {
-    let plain = |kind| Content {
+fn read_content(root: &Root, entry: &Entry) -> io::Result<(OwnedFd, Content)> {
+    let kind = kind(entry.meta.kind);
+    if entry.meta.kind == FileType::Symlink {
+        let link = root.open(&entry.path, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let target = rustix::fs::readlinkat(&link, "", Vec::new())?;
+        let content = Content {
+            kind,
+            bytes: Some(Digest::of(target.as_bytes())),
+            xattrs: Vec::new(),
+        };
+        return Ok((link, content));
+    }
+    if entry.meta.kind == FileType::Directory {
+        let directory = root.open_directory(&entry.path)?;
+        let content = Content {
+            kind,
+            bytes: None,
+            xattrs: xattr::read(&directory)?,
+        };
+        return Ok((directory, content));
+    }
+    let file = root.open(
+        &entry.path,
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK,
+    )?;
+    let content = Content {
         kind,
-        bytes: None,
-        xattrs: Vec::new(),
+        xattrs: xattr::read(&file)?,
+        bytes: Some(digest_of(&file)?),
     };
-    Ok(match entry.meta.kind {
-        FileType::RegularFile => {
-            let file = root.open(
-                &entry.path,
-                OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK,
-            )?;
-            let xattrs = xattr::read(&file)?;
-            let bytes = Some(digest_of(&file)?);
-            entry.meta.ensure_unchanged(&file)?;
-            Content {
-                kind: "file",
-                bytes,
-                xattrs,
-            }
-        }
-        FileType::Directory => {
-            let directory = root.open_directory(&entry.path)?;
-            Content {
-                kind: "directory",
-                bytes: None,
-                xattrs: xattr::read(&directory)?,
-            }
-        }
-        FileType::Symlink => {
-            let link = root.open(&entry.path, OFlags::PATH | OFlags::NOFOLLOW)?;
-            let target = rustix::fs::readlinkat(&link, "", Vec::new())?;
-            Content {
-                bytes: Some(Digest::of(target.as_bytes())),
-                ..plain("symlink")
-            }
-        }
-        FileType::Fifo => plain("fifo"),
-        FileType::CharacterDevice => plain("character device"),
-        FileType::BlockDevice => plain("block device"),
-        FileType::Socket | FileType::Unknown => plain("socket"),
-    })
+    entry.meta.ensure_unchanged(&file)?;
+    Ok((file, content))
 }
 
 fn digest_of(file: &OwnedFd) -> io::Result<Digest> {

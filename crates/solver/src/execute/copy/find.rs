@@ -172,7 +172,7 @@ impl Execution {
         let (selected, digest) = blocking(move || {
             let selected = shared.select(&asked)?;
             let digest = match shared.root() {
-                Some(root) => digest::digest(root, &selected, threads),
+                Some(root) => digest::digest(root, &selected, shared.index(), threads),
                 None => Ok(KeyHasher::new("empty").digest()),
             };
             let digest = digest.map_err(|source| shared.select_error(source, &asked))?;

@@ -1,25 +1,40 @@
 //! Trees that are open, so that files can be selected from them.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use graph::ignore::Patterns;
 use graph::op::{ContextName, Tree};
-use store::Scratch;
+use oci::Digest;
+use store::{Kind, Scratch};
+use tokio::sync::OnceCell;
+use tracing::debug;
 
 use super::error::CopyError;
 use super::find::Request;
+use super::index::FileIndex;
 use super::select::{self, SelectError, Selected, Source};
 use super::tree::Root;
 use crate::error::SolveErrorKind;
 use crate::execute::{Execution, Inputs, blocking};
-use crate::solver::Owners;
+use crate::solver::{LocalContext, Owners};
+
+/// Records of the digests of files.
+const FILES: Kind = Kind::new("files");
 
 /// A directory of the user, opened once for the whole build.
 pub(crate) struct OpenContext {
     root: Root,
     ignored: Patterns,
     owners: Owners,
+    index: Option<Remembered>,
+}
+
+/// What the store remembers of the files of a directory.
+struct Remembered {
+    key: Digest,
+    index: FileIndex,
 }
 
 /// A tree that files can be selected from.
@@ -71,6 +86,7 @@ impl Execution {
                         source,
                     })?;
                 Ok::<_, CopyError>(Arc::new(OpenContext {
+                    index: self.recall_files(&root, context),
                     root,
                     ignored: context.ignored.clone(),
                     owners: context.owners,
@@ -78,6 +94,38 @@ impl Execution {
             })
             .await?;
         Ok(Arc::clone(open))
+    }
+
+    /// Returns what is remembered of the files of a directory; nothing of one that was made for this
+    /// build, as its files will not be there again.
+    fn recall_files(&self, root: &Root, context: &LocalContext) -> Option<Remembered> {
+        match context.owners {
+            Owners::Root => {}
+            Owners::Kept => return None,
+        }
+        let directory = context.directory.canonicalize().ok()?;
+        let key = Digest::of(directory.as_os_str().as_bytes());
+        let records = self.solver.store.records();
+        let index = FileIndex::new(root, self.solver.started, || records.get(FILES, &key))?;
+        Some(Remembered { key, index })
+    }
+
+    /// Remembers what was found out of the files of directories. That only saves time, so a refusal is
+    /// no error.
+    pub(crate) async fn remember_files(self: &Arc<Self>) {
+        let execution = Arc::clone(self);
+        let remember = move || {
+            let open = execution.contexts.values().filter_map(OnceCell::get);
+            for Remembered { key, index } in open.filter_map(|context| context.index.as_ref()) {
+                let Some(record) = index.record() else {
+                    continue;
+                };
+                if let Err(error) = execution.solver.store.records().put(FILES, key, &record) {
+                    debug!(%error, "digests of files are not remembered");
+                }
+            }
+        };
+        blocking(remember).await;
     }
 }
 
@@ -87,6 +135,13 @@ impl OpenTree {
             Self::Empty => None,
             Self::Context(context) => Some(&context.root),
             Self::FileSystem(root) | Self::Fetched { root, .. } => Some(root),
+        }
+    }
+
+    pub(super) fn index(&self) -> Option<&FileIndex> {
+        match self {
+            Self::Context(context) => Some(&context.index.as_ref()?.index),
+            Self::Empty | Self::FileSystem(_) | Self::Fetched { .. } => None,
         }
     }
 

@@ -40,7 +40,8 @@ impl Meta {
     /// Its size or time is another.
     pub(crate) fn ensure_unchanged(&self, file: &OwnedFd) -> io::Result<()> {
         let stat = rustix::fs::fstat(file)?;
-        let same = u64::try_from(stat.st_size) == Ok(self.size) && Time::of(&stat) == self.modified;
+        let same =
+            u64::try_from(stat.st_size) == Ok(self.size) && Time::modified(&stat) == self.modified;
         if same {
             Ok(())
         } else {
@@ -49,13 +50,28 @@ impl Meta {
             ))
         }
     }
+
+    /// Returns whether an open file is the one that was selected, and nothing of it was changed since.
+    pub(crate) fn is_of(&self, file: &OwnedFd) -> io::Result<bool> {
+        let stat = rustix::fs::fstat(file)?;
+        let now = meta(&stat, Owner::ROOT);
+        Ok((now.inode, now.size, now.modified, now.changed)
+            == (self.inode, self.size, self.modified, self.changed))
+    }
 }
 
 impl Time {
-    fn of(stat: &rustix::fs::Stat) -> Self {
+    fn modified(stat: &rustix::fs::Stat) -> Self {
         Self {
             seconds: stat.st_mtime,
             nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        }
+    }
+
+    fn changed(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            seconds: stat.st_ctime,
+            nanoseconds: u32::try_from(stat.st_ctime_nsec).unwrap_or(0),
         }
     }
 }
@@ -105,7 +121,7 @@ pub(crate) struct Entry {
     pub(crate) meta: Meta,
 }
 
-/// A modification time.
+/// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Time {
     /// Seconds since 1970.
@@ -124,6 +140,8 @@ pub(crate) struct Meta {
     pub(crate) gid: u32,
     pub(crate) size: u64,
     pub(crate) modified: Time,
+    /// When the kernel saw the last change of any kind.
+    pub(crate) changed: Time,
     pub(crate) device: u64,
     /// Device and inode: equal for hard links of one file.
     pub(crate) inode: (u64, u64),
@@ -347,7 +365,8 @@ fn meta(stat: &rustix::fs::Stat, owner: Owner) -> Meta {
         uid: owner.uid,
         gid: owner.gid,
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        modified: Time::of(stat),
+        modified: Time::modified(stat),
+        changed: Time::changed(stat),
         device: stat.st_rdev,
         inode: (stat.st_dev, stat.st_ino),
         links: u64::from(stat.st_nlink as u32),

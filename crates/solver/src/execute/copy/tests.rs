@@ -77,7 +77,7 @@ impl Case {
 
     fn digest(&self, pattern: &str) -> Digest {
         let (root, selected) = self.select(pattern).unwrap();
-        digest::digest(&root, &selected, NonZeroUsize::MIN).unwrap()
+        digest::digest(&root, &selected, None, NonZeroUsize::MIN).unwrap()
     }
 
     fn copy(&self, sources: &[&str], destination: &str) -> Result<(), PlaceError> {
@@ -376,8 +376,9 @@ fn digests_do_not_depend_on_the_number_of_threads() {
     let names: Vec<String> = (0..100).map(|n| format!("d/{n}")).collect();
     let case = Case::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let (root, selected) = case.select("d").unwrap();
-    let of =
-        |threads| digest::digest(&root, &selected, NonZeroUsize::new(threads).unwrap()).unwrap();
+    let of = |threads| {
+        digest::digest(&root, &selected, None, NonZeroUsize::new(threads).unwrap()).unwrap()
+    };
     assert_eq!(of(1), of(8));
 }
 
