@@ -17,6 +17,8 @@ use libtest_mimic::{Arguments, Completion, Trial};
 use testkit::skip::{self, Skip};
 use testkit::{Case, Suite};
 
+#[path = "e2e/ahead.rs"]
+mod ahead;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
 #[path = "e2e/caching.rs"]
@@ -93,6 +95,7 @@ fn run() -> anyhow::Result<ExitCode> {
 
     let mut trials = Vec::new();
     let tests = [
+        ahead::TESTS,
         bad_input::TESTS,
         caching::TESTS,
         company::TESTS,

@@ -31,12 +31,12 @@ use std::time::SystemTime;
 use dockerfile::ast::Dockerfile;
 use dockerfile::lint::Warning;
 use dockerfile::{Source, Span};
-use exporter::{Delivered, Image, Request};
+use exporter::{Ahead, Delivered, Image, Orders, Request};
 use graph::{Graph, TargetPlatforms};
 use registry::{CaBundle, Client};
 use sandbox::{Entered, Isolation};
 use solver::remote::{GitAccess, Policy};
-use solver::{Freshness, Packing, Remotes, Solution, SolveError, Solver, Stale};
+use solver::{Freshness, LayerMade, Packing, Remotes, Solution, SolveError, Solver, Stale};
 use store::Store;
 
 use crate::args::GlobalArgs;
@@ -306,6 +306,7 @@ impl Build<'_> {
         );
         let now = options::time_of(graph.source_date_epoch)?;
         let request = self.request(graph);
+        let ahead = Ahead::start(&self.store, &self.client, &request);
         let solver = Solver {
             store: self.store.clone(),
             client: self.client.clone(),
@@ -327,10 +328,15 @@ impl Build<'_> {
                 options,
                 now: now.as_second(),
             }),
+            made: ahead.as_ref().map(|ahead| made(ahead.orders())),
             events: events::of_solver(self.progress, graph),
         };
         let solved = Arc::new(solver).solve(graph).await;
-        solved.map_err(|error| self.solve_failure(&error))
+        let solution = solved.map_err(|error| self.solve_failure(&error))?;
+        if let Some(ahead) = ahead {
+            ahead.finish().await;
+        }
+        Ok(solution)
     }
 
     /// Finds out before the first step runs whether everything is here, where nothing else can be had.
@@ -453,6 +459,11 @@ fn outdated(Stale { why, since }: &Stale) -> String {
         Ok(_) | Err(_) => "what it said to an earlier build".to_owned(),
     };
     format!("{why}; using {learnt}")
+}
+
+/// Has layers packed as soon as they are made.
+fn made(orders: Orders) -> Arc<LayerMade> {
+    Arc::new(move |layer, below| orders.layer(layer, below))
 }
 
 /// Joins what lowering knows of each image with the layers that solving gave it.

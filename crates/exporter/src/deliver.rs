@@ -1,7 +1,7 @@
 //! Delivery: everything is staged where nobody sees it, then published.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -57,28 +57,33 @@ impl Request {
     /// Returns how every new layer is going to be packed; `None` where the outputs differ in that, or
     /// nothing is packed at all.
     pub fn packing(&self) -> Option<ExportOptions> {
-        let mut ways = BTreeSet::new();
+        let mut ways = Vec::new();
         for output in self.outputs() {
             match &output {
                 Output::Oci(_) | Output::Docker(_) | Output::Load(_) | Output::Image(_) => {
-                    let encoding = output.encoding()?;
-                    ways.insert((encoding.of_layers().ok()?, encoding.mtime_max(self)));
+                    ways.push(self.packing_of(&output)?);
                 }
                 // It reads the files of every layer.
                 Output::Files(_) => return None,
                 Output::CacheOnly => {}
             }
         }
-        let (encoding, mtime_max) = ways.pop_first().filter(|_| ways.is_empty())?;
+        let first = ways.pop()?;
+        ways.iter().all(|other| *other == first).then_some(first)
+    }
+
+    /// Returns how one output wants new layers packed, if it does.
+    pub(crate) fn packing_of(&self, output: &Output) -> Option<ExportOptions> {
+        let encoding = output.encoding()?;
         Some(ExportOptions {
-            encoding,
-            mtime_max,
+            encoding: encoding.of_layers().ok()?,
+            mtime_max: encoding.mtime_max(self),
             threads: self.jobs,
         })
     }
 
     /// Returns the outputs, those that nobody asked for included.
-    fn outputs(&self) -> Vec<Output> {
+    pub(crate) fn outputs(&self) -> Vec<Output> {
         match self.outputs.as_slice() {
             [] => vec![Output::local_store()],
             outputs => outputs.to_vec(),

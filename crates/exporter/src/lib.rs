@@ -13,6 +13,8 @@
 //! temporary files, blobs and member manifests in the repositories, documents in the store. Only when
 //! all of that has succeeded is it *published*: files renamed, names given, tags pushed last.
 //!
+//! While the build still runs, [`Ahead`] packs and uploads the layers that are finished.
+//!
 //! What holds throughout:
 //!
 //! - base layers are passed on byte for byte, and fetched only for outputs that must contain them;
@@ -21,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ahead;
 pub mod archive;
 pub mod assemble;
 mod blocking;
@@ -43,6 +46,7 @@ mod push;
 pub mod transfer;
 pub mod validate;
 
+pub use ahead::{Ahead, Orders};
 pub use check::{CheckError, check, check_push};
 pub use deliver::{DeliverError, Delivered, Request, deliver};
 pub use engine::{Engine, EngineError};

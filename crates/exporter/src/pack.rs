@@ -47,27 +47,54 @@ where
                 .collect()
         };
         let wanted: Vec<Vec<Stack>> = self.images.iter().map(stacks).collect();
-        let unique: BTreeSet<Stack> = wanted.iter().flatten().cloned().collect();
-        let jobs = self.request.jobs.get();
-        let at_once = jobs.min(unique.len().max(1));
-        let options = ExportOptions {
+        let mut unique: BTreeSet<Stack> = wanted.iter().flatten().cloned().collect();
+        let mut options = ExportOptions {
             encoding: encoding.of_layers()?,
             // Files made by steps are as old as the machine's clock says, so without an epoch no two
             // builds would make the same layer.
             mtime_max: encoding.mtime_max(self.request),
-            threads: NonZeroUsize::new(jobs / at_once).unwrap_or(NonZeroUsize::MIN),
+            threads: NonZeroUsize::MIN,
         };
-        let packed: BTreeMap<Stack, PackedLayer> = stream::iter(unique)
+        let mut packed = self.known(unique.clone(), options).await;
+        unique.retain(|stack| !packed.contains_key(stack));
+        let jobs = self.request.jobs.get();
+        let at_once = jobs.min(unique.len().max(1));
+        options.threads = NonZeroUsize::new(jobs / at_once).unwrap_or(NonZeroUsize::MIN);
+        let made: BTreeMap<Stack, PackedLayer> = stream::iter(unique)
             .map(async |stack: Stack| self.one(&stack, options).await.map(|blob| (stack, blob)))
             .buffer_unordered(at_once)
             .try_collect()
             .await?;
+        packed.extend(made);
         // Every stack was packed, or we would not be here.
         let blobs = |stacks: Vec<Stack>| {
             let blobs = stacks.iter().filter_map(|stack| packed.get(stack).cloned());
             blobs.collect()
         };
         Ok(wanted.into_iter().map(blobs).collect())
+    }
+
+    /// Returns what was packed earlier: one look at the store for all layers.
+    async fn known(
+        &self,
+        stacks: BTreeSet<Stack>,
+        options: ExportOptions,
+    ) -> BTreeMap<Stack, PackedLayer> {
+        let layers = self.store.layers();
+        let look = move || -> BTreeMap<Stack, PackedLayer> {
+            let known = stacks.into_iter().filter_map(|stack| {
+                let packed = layers.exported(&stack.0, &stack.1, &options)?;
+                Some((stack, packed))
+            });
+            known.collect()
+        };
+        let known = blocking(look).await;
+        for (layer, _) in known.keys() {
+            let task = Task::Pack { layer: *layer };
+            (self.events)(Event::Started(task.clone()));
+            (self.events)(Event::Finished(task));
+        }
+        known
     }
 
     async fn one(

@@ -42,6 +42,20 @@ impl Op {
         inputs
     }
 
+    /// Returns the vertices whose file systems this op looks into. A copy onto nothing does not look at
+    /// what is below it.
+    pub fn looks_into(&self) -> Vec<VertexId> {
+        let below = match self {
+            Self::Copy(copy) if copy.placement == Placement::Over => None,
+            Self::Image(_) | Self::Run(_) | Self::Copy(_) | Self::MakeDirectory(_) => self.root(),
+        };
+        let trees = self.trees().into_iter().filter_map(|tree| match tree {
+            Tree::Vertex(id) => Some(*id),
+            Tree::Empty | Tree::Context(_) => None,
+        });
+        below.into_iter().chain(trees).collect()
+    }
+
     /// Returns the contexts that this op reads.
     pub fn contexts(&self) -> impl Iterator<Item = &ContextName> {
         self.trees().into_iter().filter_map(|tree| match tree {

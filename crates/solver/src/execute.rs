@@ -87,7 +87,7 @@ pub(crate) struct Execution {
     /// Base layers that are unpacked, or being so.
     unpacked: Mutex<HashMap<DiffId, Arc<OnceCell<()>>>>,
     contexts: BTreeMap<ContextName, OnceCell<Arc<copy::OpenContext>>>,
-    /// The vertices that others read: their layers have to be on disk.
+    /// The vertices whose layers have to be on disk.
     read: BTreeSet<VertexId>,
 }
 
@@ -107,17 +107,23 @@ impl Execution {
                 .keys()
                 .map(|name| (name.clone(), OnceCell::new()))
                 .collect(),
-            read: graph
-                .vertices
-                .iter()
-                .flat_map(|vertex| vertex.op.inputs())
-                .collect(),
+            read: read(graph),
             solver,
         }
     }
 
     pub(crate) fn tell(&self, event: Event<'_>) {
         (self.solver.events)(event);
+    }
+
+    /// Says that the topmost layer of `result` is there.
+    pub(crate) fn tell_made(&self, result: &FileSystem) {
+        let Some(made) = &self.solver.made else {
+            return;
+        };
+        if let [below @ .., SolvedLayer::Built { id, .. }] = result.layers() {
+            made(*id, below.iter().map(SolvedLayer::id).collect());
+        }
     }
 
     pub(crate) async fn execute(
@@ -352,6 +358,21 @@ impl Execution {
             .await
             .map(|_| ())
     }
+}
+
+/// Returns the vertices that others look into, and all below them.
+fn read(graph: &Graph) -> BTreeSet<VertexId> {
+    let vertices = graph.by_id();
+    let mut read = BTreeSet::new();
+    for vertex in &graph.vertices {
+        for top in vertex.op.looks_into() {
+            let mut next = Some(top);
+            while let Some(id) = next.filter(|id| read.insert(*id)) {
+                next = vertices.get(&id).and_then(|vertex| vertex.op.root());
+            }
+        }
+    }
+    read
 }
 
 /// The results that a vertex reads.

@@ -34,5 +34,5 @@ pub use event::{Event, Events, Outcome, Stream};
 pub use filesystem::{FileSystem, SolvedLayer};
 pub use remote::{Remotes, Stale};
 pub use secret::{Secret, SecretTooLarge};
-pub use solver::{Caching, Freshness, LocalContext, Owners, Packing, Solution, Solver};
+pub use solver::{Caching, Freshness, LayerMade, LocalContext, Owners, Packing, Solution, Solver};
 pub use ssh::{SshAgent, SshKey, SshKeyError};

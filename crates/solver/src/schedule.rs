@@ -1,6 +1,6 @@
 //! Scheduling: everything that is ready runs at once; the first failure ends it all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use graph::{Graph, Vertex, VertexId};
@@ -9,7 +9,7 @@ use tracing::{Instrument, info_span};
 
 use crate::error::{SolveError, SolveErrorKind};
 use crate::event::{Event, Outcome};
-use crate::execute::{Executed, Execution};
+use crate::execute::{Effort, Executed, Execution};
 use crate::filesystem::FileSystem;
 use crate::solver::{Solution, Solver};
 
@@ -36,6 +36,8 @@ struct Schedule<'a> {
     dependents: BTreeMap<VertexId, Vec<VertexId>>,
     states: BTreeMap<VertexId, State>,
     running: JoinSet<Finished>,
+    /// The vertices whose layers are in the result.
+    delivered: BTreeSet<VertexId>,
 }
 
 impl Solver {
@@ -83,10 +85,19 @@ impl<'a> Schedule<'a> {
                 dependents.entry(input).or_default().push(vertex.id);
             }
         }
+        let vertices = graph.by_id();
+        let mut delivered = BTreeSet::new();
+        for image in &graph.images {
+            let mut next = image.root;
+            while let Some(id) = next.filter(|id| delivered.insert(*id)) {
+                next = vertices.get(&id).and_then(|vertex| vertex.op.root());
+            }
+        }
         Self {
             graph,
             execution,
-            vertices: graph.by_id(),
+            vertices,
+            delivered,
             dependents,
             states,
             running: JoinSet::new(),
@@ -138,6 +149,9 @@ impl<'a> Schedule<'a> {
     }
 
     fn finish(&mut self, id: VertexId, Executed { result, outcome }: Executed) {
+        if outcome == Effort::Executed && self.delivered.contains(&id) {
+            self.execution.tell_made(&result);
+        }
         self.execution.tell(Event::Finished {
             vertex: id,
             outcome: outcome.into(),

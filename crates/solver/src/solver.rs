@@ -10,7 +10,7 @@ use graph::VertexId;
 use graph::ignore::Patterns;
 use graph::op::ContextName;
 use sandbox::Emulators;
-use store::{ExportOptions, Store};
+use store::{ExportOptions, LayerId, Store};
 
 use crate::cdi::DeviceDirectories;
 use crate::event::Events;
@@ -46,6 +46,9 @@ pub struct Solver {
     /// How every output wants new layers packed, where all want the same and none wants files: a layer
     /// that no other vertex reads is packed at once then, and never is on disk.
     pub packing: Option<Packing>,
+    /// Is told of every layer of the result that this build makes, and of those below it, as soon as it is
+    /// there.
+    pub made: Option<Arc<LayerMade>>,
     /// Stages of which none may (`--no-cache-filter`); their names in lower case.
     pub renewed_stages: BTreeSet<String>,
     /// Emulators beside those that the machine has.
@@ -59,6 +62,9 @@ pub struct Solver {
     /// Is told what happens.
     pub events: Arc<Events>,
 }
+
+/// Receives a layer and those below it, oldest first; has to return at once.
+pub type LayerMade = dyn Fn(LayerId, Vec<LayerId>) + Send + Sync;
 
 /// How layers are packed that are never on disk.
 #[derive(Clone, Copy, Debug)]

@@ -157,8 +157,12 @@ impl Images {
         const IMAGES: Kind = Kind::new("images");
         let _lock = Lock::exclusive(&self.shared, IMAGES, &Digest::of(b"index.json"))?;
         let mut index = self.read()?;
+        let before = index.clone();
         change(&mut index.manifests);
         index.media_type = Some(oci::MediaType::Index(Family::Oci));
+        if index == before {
+            return Ok(());
+        }
         let path = self.path();
         let bytes = serde_json::to_vec(&index).map_err(|source| ImagesError::Damaged {
             path: path.clone(),

@@ -9,6 +9,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
         "a_packed_layer_is_made_again_where_it_is_not_enough",
         made_again,
     ),
+    ("copies_with_link_are_all_packed", all_packed),
 ];
 
 /// What a COPY may meet, below a stage that has links, files and directories of its own.
@@ -135,5 +136,29 @@ fn made_again(suite: &Suite) -> anyhow::Result<()> {
         .args([&store])
         .args(["-f", "Dockerfile", "context"])
         .succeed()?;
+    Ok(())
+}
+
+/// A copy with `--link` does not look at what is below it, so that need not be on disk either.
+fn all_packed(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    context(&workspace)?;
+    let links = "FROM busybox\nCOPY file /one\nCOPY --link tree /two\nCOPY --link . /three/\n";
+    let layers = |store: &str| -> anyhow::Result<usize> {
+        let layers = workspace.path().join(store).join("layers");
+        Ok(std::fs::read_dir(layers)?.count())
+    };
+    workspace.write("Dockerfile", links)?;
+    let packed = digest(&workspace, ONE, "packed")?;
+    ensure!(digest(&workspace, TWO, "on-disk")? == packed, "{packed}");
+    // The base is unpacked, for the copy without --link.
+    let (on_disk, in_store) = (layers("on-disk")?, layers("packed")?);
+    ensure!(in_store + 3 == on_disk, "{in_store} and {on_disk}");
+
+    // A step sees all of them.
+    let step = "RUN test -f /one && test -d /two/inner && test -f /three/large\n";
+    workspace.write("Dockerfile", format!("{links}{step}"))?;
+    digest(&workspace, ONE, "packed")?;
+    ensure!(layers("packed")? == in_store + 4, "{}", layers("packed")?);
     Ok(())
 }

@@ -88,7 +88,6 @@ impl Layers {
         lowers: &[LayerId],
         options: &ExportOptions,
     ) -> Result<PackedLayer, ExportError> {
-        const PACK: Kind = Kind::new("pack");
         let key = variant_key(id, options);
         if let Some(packed) = self.remembered(&key, lowers) {
             return Ok(packed);
@@ -97,6 +96,56 @@ impl Layers {
         if let Some(packed) = self.remembered(&key, lowers) {
             return Ok(packed);
         }
+        self.export_now(id, lowers, options, &|| false)
+    }
+
+    /// Returns the blob that was made of a layer earlier, if it is there.
+    pub fn exported(
+        &self,
+        id: &LayerId,
+        lowers: &[LayerId],
+        options: &ExportOptions,
+    ) -> Option<PackedLayer> {
+        self.remembered(&variant_key(id, options), lowers)
+    }
+
+    /// Does what [`Layers::export`] does before anybody waits for it. Returns `None` where another thread
+    /// or process is at it, or once `is_stopped` says so, which is asked again and again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layers::export`].
+    pub fn export_ahead(
+        &self,
+        id: &LayerId,
+        lowers: &[LayerId],
+        options: &ExportOptions,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Option<PackedLayer>, ExportError> {
+        let key = variant_key(id, options);
+        if let Some(packed) = self.remembered(&key, lowers) {
+            return Ok(Some(packed));
+        }
+        let Some(_lock) = self.store().try_lock(PACK, &key)? else {
+            return Ok(None);
+        };
+        if let Some(packed) = self.remembered(&key, lowers) {
+            return Ok(Some(packed));
+        }
+        match self.export_now(id, lowers, options, is_stopped) {
+            Err(_) if is_stopped() => Ok(None),
+            exported => exported.map(Some),
+        }
+    }
+
+    /// Packs a layer; its lock is held.
+    fn export_now(
+        &self,
+        id: &LayerId,
+        lowers: &[LayerId],
+        options: &ExportOptions,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<PackedLayer, ExportError> {
         if !self.contains(id) {
             return Err(ExportError::Missing { id: *id });
         }
@@ -106,7 +155,7 @@ impl Layers {
             Some(missing) => Lowers::Missing(*missing),
         };
         let mut depends = diff::DependsOnLowers::No;
-        let packed = self.pack::<ExportError>(options, |tar| {
+        let packed = self.pack::<ExportError>(options, is_stopped, |tar| {
             depends =
                 diff::write_layer(&self.path(id), below, tar).map_err(|error| match error {
                     DiffError::Missing { id } => ExportError::Missing { id },
@@ -125,6 +174,7 @@ impl Layers {
             },
             packed,
         };
+        let key = variant_key(id, options);
         if let Err(error) = self.store().records().put(VARIANTS, &key, &variant) {
             // The blob is there all the same; only the next build has to make it again.
             tracing::debug!(%error, "packed layer is not remembered");
@@ -197,7 +247,7 @@ impl Layers {
         let variant = Variant {
             layer: Some(id),
             lowers: None,
-            packed: self.pack(options, write)?,
+            packed: self.pack(options, &|| false, write)?,
         };
         let key = variant_key(&id, options);
         self.store().records().put(VARIANTS, &key, &variant)?;
@@ -214,6 +264,7 @@ impl Layers {
     fn pack<E>(
         &self,
         options: &ExportOptions,
+        is_stopped: &dyn Fn() -> bool,
         write: impl FnOnce(&mut TarWriter<'_>) -> Result<(), E>,
     ) -> Result<PackedLayer, E>
     where
@@ -225,7 +276,8 @@ impl Layers {
             options.threads,
             &mut blob,
             |output: &mut dyn Write| {
-                let mut tar = TarWriter::new(output, options.mtime_max);
+                let mut output = Stoppable { output, is_stopped };
+                let mut tar = TarWriter::new(&mut output, options.mtime_max);
                 write(&mut tar)?;
                 tar.finish().map_err(E::from)
             },
@@ -246,6 +298,27 @@ impl Layers {
     }
 }
 
+/// Passes bytes on until it is stopped.
+struct Stoppable<'a> {
+    output: &'a mut dyn Write,
+    is_stopped: &'a dyn Fn() -> bool,
+}
+
+impl Write for Stoppable<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match (self.is_stopped)() {
+            true => Err(io::Error::other("nobody wants it any more")),
+            false => self.output.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+/// Locks of layers that are being packed.
+const PACK: Kind = Kind::new("pack");
 const VARIANTS: Kind = Kind::new("packed-layer");
 
 fn variant_key(id: &LayerId, options: &ExportOptions) -> Digest {

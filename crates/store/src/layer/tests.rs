@@ -208,6 +208,37 @@ fn many_threads_and_stores_unpack_a_layer_once() {
 }
 
 #[test]
+fn what_is_packed_ahead_can_be_given_up() {
+    let test = TestStore::new();
+    let layers = test.store.layers();
+    let layer = test.layer(&many_files(300), Compression::Gzip);
+    let id = layers.unpack(&layer).unwrap();
+    let options = options(Compression::Zstd, 2);
+    let unfinished = || -> usize {
+        let tmp = fs::read_dir(test.store.root().join("tmp")).unwrap();
+        let own = tmp.flat_map(|own| fs::read_dir(own.unwrap().path()).unwrap());
+        own.filter(|entry| entry.as_ref().unwrap().file_name() != "uses")
+            .count()
+    };
+
+    // In the middle of it.
+    let asked = std::cell::Cell::new(0);
+    let is_stopped = || asked.replace(asked.get() + 1) >= 10;
+    let given_up = layers.export_ahead(&id, &[], &options, &is_stopped);
+    assert_eq!(given_up.unwrap(), None);
+    assert!(asked.get() > 10);
+    assert_eq!(layers.exported(&id, &[], &options), None);
+    assert_eq!(unfinished(), 0);
+
+    let ahead = layers.export_ahead(&id, &[], &options, &|| false).unwrap();
+    assert_eq!(ahead, layers.exported(&id, &[], &options));
+    assert_eq!(ahead, Some(layers.export(&id, &[], &options).unwrap()));
+    // And once it is there nobody has to be asked.
+    let again = layers.export_ahead(&id, &[], &options, &|| true).unwrap();
+    assert_eq!(again, ahead);
+}
+
+#[test]
 fn a_layer_is_packed_once_and_again_when_its_blob_is_gone() {
     let test = TestStore::new();
     let layers = test.store.layers();

@@ -39,6 +39,8 @@ enum Node<'s> {
     Directory {
         attributes: Attributes,
         modified: i64,
+        /// Nothing that is below is in it.
+        is_new: bool,
     },
     /// Shared by all names of one file.
     File(Rc<Planned<'s>>),
@@ -122,6 +124,7 @@ impl<'s> Plan<'s> {
                 Node::Directory {
                     attributes,
                     modified,
+                    is_new: _,
                 } => {
                     let meta = meta(*attributes, *modified);
                     tar.append(
@@ -166,6 +169,7 @@ impl<'s> Plan<'s> {
                 mode: stat.st_mode & 0o7777,
             },
             modified: stat.st_mtime,
+            is_new: false,
         };
         self.nodes.insert(path.clone(), node);
         Ok(())
@@ -190,9 +194,15 @@ impl<'s> Surface<'s> for Plan<'s> {
     }
 
     fn kind(&self, path: &PlainPath) -> io::Result<Option<FileType>> {
-        match self.nodes.get(path) {
-            Some(node) => Ok(Some(node.kind())),
-            None => self.below.kind(path),
+        if let Some(node) = self.nodes.get(path) {
+            return Ok(Some(node.kind()));
+        }
+        let parent = path.split().and_then(|(parent, _)| self.nodes.get(&parent));
+        match parent {
+            Some(Node::Directory { is_new: true, .. }) => Ok(None),
+            Some(Node::Directory { is_new: false, .. } | Node::File(_)) | None => {
+                self.below.kind(path)
+            }
         }
     }
 
@@ -203,6 +213,7 @@ impl<'s> Surface<'s> for Plan<'s> {
             Node::Directory {
                 attributes,
                 modified,
+                is_new: true,
             },
         )
     }
