@@ -66,12 +66,9 @@ impl Rounds {
     ) -> anyhow::Result<Row> {
         let mut results: BTreeMap<usize, Result<Figures, String>> = BTreeMap::new();
         for (index, contender) in contenders.iter().enumerate() {
-            let is_in = match contender {
-                Contender::Rbuild => true,
-                Contender::Floor => workload.floor.is_some(),
-                peer => peer.is_peer() && workload.peers == Peers::Compared,
-            };
-            if is_in {
+            let is_left_out = contender.is_peer() && workload.peers == Peers::LeftOut;
+            let has_way = *contender != Contender::Floor || workload.floor.is_some();
+            if has_way && !is_left_out {
                 results.insert(index, Ok(Figures::default()));
             }
         }
@@ -82,11 +79,10 @@ impl Rounds {
                 let Ok(figures) = result else { continue };
                 let is_last = round == self.count;
                 let is_slow = figures.seconds.last() > Some(&PATIENCE_SECONDS);
-                let is_asked = match contender {
-                    Contender::Rbuild => is_last || !is_slow,
-                    other => !is_slow && (!is_last || other.is_local()),
-                };
-                if !is_asked {
+                // Our own memory is of interest in any case.
+                let is_waited_for = !is_slow || (is_last && contender == Contender::Rbuild);
+                let can_be_asked = !is_last || contender.is_local();
+                if !is_waited_for || !can_be_asked {
                     continue;
                 }
                 let done = self.once(stage, contender, workload, round, is_last);

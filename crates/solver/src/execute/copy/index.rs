@@ -126,7 +126,7 @@ impl FileIndex {
         }
         lines.sort_by_key(|line| line.identity.inode);
         lines.dedup_by_key(|line| line.identity.inode);
-        let bytes: Vec<u8> = lines.iter().flat_map(Line::to_bytes).collect();
+        let bytes: Vec<u8> = lines.into_iter().flat_map(Line::to_bytes).collect();
         Some(IndexRecord {
             device: self.device,
             lines: STANDARD_NO_PAD.encode(bytes),
@@ -173,7 +173,7 @@ struct Line {
 impl Line {
     const LENGTH: usize = 64;
 
-    fn to_bytes(&self) -> [u8; Self::LENGTH] {
+    fn to_bytes(self) -> [u8; Self::LENGTH] {
         let Self { identity, digest } = self;
         let mut bytes = [0; Self::LENGTH];
         bytes[..8].copy_from_slice(&identity.inode.to_be_bytes());
