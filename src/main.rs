@@ -16,6 +16,7 @@ mod environment;
 mod files;
 mod gate;
 mod interrupt;
+mod jobs;
 mod place;
 mod setup;
 mod template;

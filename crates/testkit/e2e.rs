@@ -23,6 +23,8 @@ mod ahead;
 mod bad_input;
 #[path = "e2e/caching.rs"]
 mod caching;
+#[path = "e2e/cancel.rs"]
+mod cancel;
 #[path = "e2e/cases.rs"]
 mod cases;
 #[path = "e2e/company.rs"]
@@ -97,6 +99,7 @@ fn run() -> anyhow::Result<ExitCode> {
     let tests = [
         ahead::TESTS,
         bad_input::TESTS,
+        cancel::TESTS,
         caching::TESTS,
         company::TESTS,
         devices::TESTS,

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::args::GlobalArgs;
 use crate::environment::Environment;
+use crate::jobs::Jobs;
 use crate::ui;
 use crate::ui::report::{Class, Failure};
 
@@ -54,6 +55,7 @@ struct Findings {
     platforms: Vec<machine::Platform>,
     network: machine::Network,
     limits: machine::Limits,
+    jobs: Jobs,
     store: storage::Storage,
     registries: registries::Registries,
     credentials: registries::CredentialSources,
@@ -170,6 +172,7 @@ impl Findings {
             platforms,
             network,
             limits,
+            jobs: Jobs::find(),
             store: storage,
             registries,
             credentials,

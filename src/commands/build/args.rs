@@ -115,7 +115,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
 
-    /// Run this many steps and compressions at once [default: one per processor]
+    /// Run this many steps and compressions at once [default: one per processor, as far as there are
+    /// 512 MiB of memory for each]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
 

@@ -22,6 +22,7 @@ use super::secrets::{ContextsBySsh, SecretError};
 use super::{proxies, steps};
 use crate::args::values::{self, ContextValue, KeyValue};
 use crate::environment::{Environment, Stderr};
+use crate::jobs::Jobs;
 use crate::ui;
 use crate::ui::report::Failure;
 
@@ -134,10 +135,7 @@ impl Options {
         for warning in args.reference.check(&args.outputs, environment)? {
             ui::say(&format!("WARNING: {warning}\n"));
         }
-        let jobs = args
-            .jobs
-            .or_else(|| std::thread::available_parallelism().ok())
-            .unwrap_or(NonZeroUsize::MIN);
+        let jobs = args.jobs.unwrap_or_else(|| Jobs::find().default);
         let variable = |name: &str| std::env::var_os(name);
         let shown = shown(args.progress, args.switches.quiet, environment)?;
         let multi_platform = args

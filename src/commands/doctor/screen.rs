@@ -4,6 +4,7 @@ use super::machine::{Isolation, Layers, Limits, Network, Platform, PlatformHow, 
 use super::registries::{CredentialSources, Host, Proxies, Registries, Route};
 use super::storage::Storage;
 use super::{Advice, Findings};
+use crate::jobs::Jobs;
 use crate::ui::printable::printable;
 use crate::ui::units;
 
@@ -25,6 +26,7 @@ pub(super) fn of(findings: &Findings) -> String {
         platforms,
         network,
         limits,
+        jobs,
         store,
         registries,
         credentials,
@@ -42,6 +44,7 @@ pub(super) fn of(findings: &Findings) -> String {
         ("platforms", lines_of_platforms(platforms)),
         ("network", lines_of_network(network)),
         ("limits", vec![line_of_limits(limits)]),
+        ("jobs", vec![line_of_jobs(jobs)]),
         ("store", lines_of_store(store)),
         ("registries", lines_of_registries(registries)),
         ("credentials", lines_of_credentials(credentials)),
@@ -129,6 +132,19 @@ fn line_of_limits(limits: &Limits) -> String {
         (None, Some(problem)) => format!("none: {problem}"),
         (None, None) => "none".to_owned(),
     }
+}
+
+fn line_of_jobs(jobs: &Jobs) -> String {
+    let Jobs {
+        default,
+        processors,
+        memory_available_bytes,
+    } = jobs;
+    let memory = match memory_available_bytes {
+        Some(bytes) => format!("{} of memory available", units::bytes(*bytes)),
+        None => "an unknown amount of memory available".to_owned(),
+    };
+    format!("{default} at once; {processors} processors, {memory}")
 }
 
 fn lines_of_store(store: &Storage) -> Vec<String> {
