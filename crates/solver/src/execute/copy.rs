@@ -16,12 +16,14 @@ mod index;
 mod mode;
 mod mounted;
 mod open;
+mod parallel;
 mod place;
 mod placing;
 mod plan;
 mod select;
 mod surface;
 mod tree;
+mod walk;
 pub(super) mod xattr;
 
 use std::os::fd::BorrowedFd;

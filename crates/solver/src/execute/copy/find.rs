@@ -170,7 +170,7 @@ impl Execution {
         let (shared, threads) = (Arc::clone(&open), self.solver.jobs);
         let asked = request.clone();
         let (selected, digest) = blocking(move || {
-            let selected = shared.select(&asked)?;
+            let selected = shared.select(&asked, threads)?;
             let digest = match shared.root() {
                 Some(root) => digest::digest(root, &selected, shared.index(), threads),
                 None => Ok(KeyHasher::new("empty").digest()),
@@ -217,8 +217,8 @@ impl Execution {
             }
         };
         let tree = Arc::new(tree);
-        let shared = Arc::clone(&tree);
-        let selected = blocking(move || shared.select(&request)).await?;
+        let (shared, threads) = (Arc::clone(&tree), self.solver.jobs);
+        let selected = blocking(move || shared.select(&request, threads)).await?;
         Ok(Found::Files { tree, selected })
     }
 }

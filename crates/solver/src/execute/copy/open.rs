@@ -1,5 +1,6 @@
 //! Trees that are open, so that files can be selected from them.
 
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -160,8 +161,13 @@ impl OpenTree {
         }
     }
 
-    pub(super) fn select(&self, request: &Request) -> Result<Vec<Selected>, CopyError> {
-        self.try_select(request, self.ignored())
+    /// Selects files, reading directories with up to `threads` threads.
+    pub(super) fn select(
+        &self,
+        request: &Request,
+        threads: NonZeroUsize,
+    ) -> Result<Vec<Selected>, CopyError> {
+        self.try_select(request, self.ignored(), threads)
             .map_err(|source| self.select_error(source, request))
     }
 
@@ -169,6 +175,7 @@ impl OpenTree {
         &self,
         request: &Request,
         ignored: Option<&Patterns>,
+        threads: NonZeroUsize,
     ) -> Result<Vec<Selected>, SelectError> {
         let Some(root) = self.root() else {
             let path = Path::new("/").join(&request.path);
@@ -182,6 +189,7 @@ impl OpenTree {
             root,
             ignored,
             owners: self.owners(),
+            threads,
         };
         source.select(&select::Request {
             path: &request.path,
@@ -199,7 +207,7 @@ impl OpenTree {
         };
         let ignored = matches!(source, SelectError::NotFound { .. })
             && self.ignored().is_some()
-            && self.try_select(request, None).is_ok();
+            && self.try_select(request, None, NonZeroUsize::MIN).is_ok();
         CopyError::Select {
             tree: tree.to_owned(),
             source,

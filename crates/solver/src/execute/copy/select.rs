@@ -6,20 +6,22 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use graph::glob;
-use graph::ignore::{IgnoreError, Patterns, Verdict};
+use graph::ignore::{IgnoreError, Patterns};
 use ownership::Owner;
-use rustix::fs::{AtFlags, Dir, FileType};
+use rustix::fs::{Dir, FileType};
 
 use super::tree::{PlainPath, Root, is_absent};
+use super::walk::Walk;
 use crate::solver::Owners;
 
-/// How deep directories may be nested; a walk keeps one frame for each level.
-const MAX_DEPTH: usize = 1000;
+/// How deep directories may be nested; what is done with a tree may keep one frame for each level.
+pub(super) const MAX_DEPTH: usize = 1000;
 
 /// A tree to select from.
 pub(crate) struct Source<'a> {
@@ -29,6 +31,8 @@ pub(crate) struct Source<'a> {
     pub(crate) ignored: Option<&'a Patterns>,
     /// Who owns the copies.
     pub(crate) owners: Owners,
+    /// How many directories are read at once.
+    pub(crate) threads: NonZeroUsize,
 }
 
 impl Meta {
@@ -184,7 +188,7 @@ pub enum SelectError {
     },
 }
 
-fn io_error(path: &PlainPath) -> impl FnOnce(io::Error) -> SelectError + '_ {
+pub(super) fn io_error(path: &PlainPath) -> impl FnOnce(io::Error) -> SelectError + '_ {
     move |source| SelectError::Io {
         path: Path::new("/").join(path.as_path()),
         source,
@@ -226,19 +230,17 @@ impl Source<'_> {
                 entries,
             });
         }
-        let mut walk = Walk {
+        let walk = Walk {
             source: self,
             exclude: request.exclude,
             wanted: None,
-            entries: Vec::new(),
         };
-        walk.directory(&plain, &PathBuf::new())?;
         let kind = SelectedKind::Contents {
             modified: Some(meta.modified),
         };
         Ok(Selected {
             kind,
-            entries: walk.entries,
+            entries: walk.directory(plain)?,
         })
     }
 
@@ -256,19 +258,18 @@ impl Source<'_> {
             return Err(not_found(Path::new(pivot)));
         }
         let wanted = Patterns::new([rest])?;
-        let mut walk = Walk {
+        let walk = Walk {
             source: self,
             exclude: request.exclude,
             wanted: Some(&wanted),
-            entries: Vec::new(),
         };
-        walk.directory(&base, &PathBuf::new())?;
-        if walk.entries.is_empty() && !glob::has_wildcard(rest) && !rest.is_empty() {
+        let entries = walk.directory(base)?;
+        if entries.is_empty() && !glob::has_wildcard(rest) && !rest.is_empty() {
             return Err(not_found(&Path::new(pivot).join(rest)));
         }
         Ok(Selected {
             kind: SelectedKind::Contents { modified: None },
-            entries: walk.entries,
+            entries,
         })
     }
 
@@ -350,7 +351,7 @@ impl Source<'_> {
     }
 
     /// Who owns the copy of a file, which `ask` finds out if it matters.
-    fn owner_kept(&self, ask: impl FnOnce() -> io::Result<Owner>) -> io::Result<Owner> {
+    pub(super) fn owner_kept(&self, ask: impl FnOnce() -> io::Result<Owner>) -> io::Result<Owner> {
         match self.owners {
             Owners::Root => Ok(Owner::ROOT),
             Owners::Kept => ask(),
@@ -358,7 +359,7 @@ impl Source<'_> {
     }
 }
 
-fn meta(stat: &rustix::fs::Stat, owner: Owner) -> Meta {
+pub(super) fn meta(stat: &rustix::fs::Stat, owner: Owner) -> Meta {
     Meta {
         kind: FileType::from_raw_mode(stat.st_mode),
         mode: stat.st_mode & 0o7777,
@@ -383,7 +384,7 @@ fn is_link(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
-fn read_names(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
+pub(super) fn read_names(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -394,125 +395,4 @@ fn read_names(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// A walk over a directory that keeps what the patterns leave.
-struct Walk<'a> {
-    source: &'a Source<'a>,
-    exclude: Option<&'a Patterns>,
-    /// `--parents`: only what matches, and the directories above it.
-    wanted: Option<&'a Patterns>,
-    entries: Vec<Entry>,
-}
-
-/// What the three lists of patterns say of a directory.
-#[derive(Clone)]
-struct Verdicts {
-    ignored: Option<Verdict>,
-    excluded: Option<Verdict>,
-    wanted: Option<Verdict>,
-}
-
-impl Walk<'_> {
-    /// Lists what is in the directory at `path`; entries go `below`.
-    fn directory(&mut self, path: &PlainPath, below: &Path) -> Result<(), SelectError> {
-        let verdicts = Verdicts {
-            ignored: self.source.ignored.map(|patterns| {
-                // The verdict of a directory further down follows from those above it.
-                let mut verdict = patterns.root();
-                let mut above = PlainPath::default();
-                for component in path.as_path() {
-                    above = above.join(component);
-                    verdict = patterns.child(&verdict, above.as_bytes());
-                }
-                verdict
-            }),
-            excluded: self.exclude.map(Patterns::root),
-            wanted: self.wanted.map(Patterns::root),
-        };
-        self.children(path, below, &verdicts)
-    }
-
-    fn children(
-        &mut self,
-        path: &PlainPath,
-        below: &Path,
-        above: &Verdicts,
-    ) -> Result<(), SelectError> {
-        if below.components().count() > MAX_DEPTH {
-            return Err(SelectError::TooDeep {
-                path: Path::new("/").join(path.as_path()),
-            });
-        }
-        let directory = self
-            .source
-            .root
-            .open_directory(path)
-            .map_err(io_error(path))?;
-        for name in read_names(&directory).map_err(io_error(path))? {
-            let child = path.join(&name);
-            let stat = match rustix::fs::statat(&directory, &*name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                // Gone since the directory was read: the context is the user's, and alive.
-                Err(rustix::io::Errno::NOENT) => continue,
-                Err(error) => return Err(io_error(&child)(error.into())),
-            };
-            let owner = self
-                .source
-                .owner_kept(|| ownership::of_at(&directory, &*name, &stat));
-            let meta = meta(&stat, owner.map_err(io_error(&child))?);
-            self.entry(child, below.join(&name), meta, above)?;
-        }
-        Ok(())
-    }
-
-    fn entry(
-        &mut self,
-        path: PlainPath,
-        below: PathBuf,
-        meta: Meta,
-        above: &Verdicts,
-    ) -> Result<(), SelectError> {
-        let relative = below.as_os_str().as_bytes();
-        let judge = |patterns: Option<&Patterns>, above: &Option<Verdict>, path: &[u8]| {
-            patterns
-                .zip(above.as_ref())
-                .map(|(patterns, above)| patterns.child(above, path))
-        };
-        let verdicts = Verdicts {
-            ignored: judge(self.source.ignored, &above.ignored, path.as_bytes()),
-            excluded: judge(self.exclude, &above.excluded, relative),
-            wanted: judge(self.wanted, &above.wanted, relative),
-        };
-        let matches = |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(Verdict::is_match);
-        let out = matches(&verdicts.ignored) || matches(&verdicts.excluded);
-        let wanted = verdicts.wanted.is_none() || matches(&verdicts.wanted);
-        if meta.kind != FileType::Directory {
-            if !out && wanted {
-                self.entries.push(Entry { below, path, meta });
-            }
-            return Ok(());
-        }
-        let excepted = |patterns: Option<&Patterns>, path: &[u8]| {
-            patterns.is_some_and(|patterns| patterns.may_except_below(path))
-        };
-        let enter = (!matches(&verdicts.ignored) || excepted(self.source.ignored, path.as_bytes()))
-            && (!matches(&verdicts.excluded) || excepted(self.exclude, relative));
-        if !enter {
-            return Ok(());
-        }
-        // A directory that is out, or not itself wanted, is there only for what is in it.
-        let only_as_parent = out || !wanted;
-        let place = self.entries.len();
-        self.entries.push(Entry {
-            below: below.clone(),
-            path: path.clone(),
-            meta,
-        });
-        self.children(&path, &below, &verdicts)?;
-        if only_as_parent && self.entries.len() == place + 1 {
-            self.entries.pop();
-        }
-        Ok(())
-    }
 }

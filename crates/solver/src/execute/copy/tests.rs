@@ -60,12 +60,21 @@ impl Case {
     }
 
     fn select(&self, pattern: &str) -> Result<(Root, Vec<Selected>), SelectError> {
+        self.select_with(pattern, NonZeroUsize::MIN)
+    }
+
+    fn select_with(
+        &self,
+        pattern: &str,
+        threads: NonZeroUsize,
+    ) -> Result<(Root, Vec<Selected>), SelectError> {
         let root = Root::open_host(&self.path("source")).unwrap();
         let exclude = Patterns::new(&self.exclude).unwrap();
         let source = Source {
             root: &root,
             ignored: self.ignored.as_ref(),
             owners: self.owners,
+            threads,
         };
         let selected = source.select(&select::Request {
             path: pattern,
@@ -380,6 +389,24 @@ fn digests_do_not_depend_on_the_number_of_threads() {
         digest::digest(&root, &selected, None, NonZeroUsize::new(threads).unwrap()).unwrap()
     };
     assert_eq!(of(1), of(8));
+}
+
+#[test]
+fn selections_do_not_depend_on_the_number_of_threads() {
+    let names = |n| [format!("d/{n}/a/x"), format!("d/{n}/b"), format!("d/{n}.c")];
+    let names: Vec<String> = (0..40).flat_map(names).collect();
+    let mut case = Case::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    case.exclude = vec!["7*".to_owned(), "**/b".to_owned()];
+    let paths = |threads| -> Vec<PathBuf> {
+        let threads = NonZeroUsize::new(threads).unwrap();
+        let (_, selected) = case.select_with("d", threads).unwrap();
+        let entries = selected.into_iter().flat_map(|selected| selected.entries);
+        entries.map(|entry| entry.below).collect()
+    };
+    let one = paths(1);
+    assert_eq!(one.len(), 39 * 4);
+    assert!(one.is_sorted(), "parents first, names in byte order");
+    assert_eq!(one, paths(8));
 }
 
 #[test]

@@ -41,6 +41,7 @@ impl Case {
             root: &root,
             ignored: None,
             owners: Owners::Root,
+            threads: NonZeroUsize::MIN,
         };
         let request = Request {
             path: "/",
