@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    BuildArgs, CompletionArgs, CopyArgs, DiffArgs, DoctorArgs, DuArgs, ImagesArgs, ImagetoolsArgs,
-    InspectArgs, JoinArgs, LoadArgs, LoginArgs, LogoutArgs, ManifestArgs, PruneArgs, PullArgs,
-    PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VerifyArgs,
+    BuildArgs, CompletionArgs, CopyArgs, DiffArgs, DoctorArgs, DuArgs, ExplainArgs, ImagesArgs,
+    ImagetoolsArgs, InspectArgs, JoinArgs, LoadArgs, LoginArgs, LogoutArgs, ManifestArgs,
+    PruneArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VerifyArgs,
 };
 
 pub(crate) mod values;
@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Imagetools(ImagetoolsArgs),
     /// Put a list of images together step by step
     Manifest(ManifestArgs),
+    /// Tell why the steps of the last build ran, or did not
+    Explain(ExplainArgs),
     /// Tell what the local store takes on disk, and what of it could go
     Du(DuArgs),
     /// Remove from the local store what no image needs and no build uses

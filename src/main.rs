@@ -78,6 +78,7 @@ fn run() -> ExitCode {
         Command::Login(args) => done(commands::login::login(&args, &environment)),
         Command::Logout(args) => done(commands::login::logout(&args, &environment)),
         Command::Run(args) => commands::run::run(*args, &cli.global, &environment),
+        Command::Explain(args) => done(commands::explain::run(&args, &cli.global, &environment)),
         Command::Du(args) => done(commands::du::run(&args, &cli.global, &environment)),
         Command::Prune(args) => done(commands::prune::run(&args, &cli.global, &environment)),
         Command::Verify(args) => commands::verify::run(&args, &cli.global, &environment),

@@ -31,12 +31,18 @@ mod cases;
 mod company;
 #[path = "e2e/devices.rs"]
 mod devices;
+#[path = "e2e/digests.rs"]
+mod digests;
 #[path = "e2e/doctor.rs"]
 mod doctor;
+#[path = "e2e/explain.rs"]
+mod explain;
 #[path = "e2e/five_commands.rs"]
 mod five_commands;
 #[path = "e2e/flags.rs"]
 mod flags;
+#[path = "e2e/full_disk.rs"]
+mod full_disk;
 #[path = "e2e/images.rs"]
 mod images;
 #[path = "e2e/indexes.rs"]
@@ -51,6 +57,8 @@ mod lists;
 mod login;
 #[path = "e2e/logins.rs"]
 mod logins;
+#[path = "e2e/memory.rs"]
+mod memory;
 #[path = "e2e/offline.rs"]
 mod offline;
 #[path = "e2e/outputs.rs"]
@@ -103,15 +111,19 @@ fn run() -> anyhow::Result<ExitCode> {
         caching::TESTS,
         company::TESTS,
         devices::TESTS,
+        digests::TESTS,
         doctor::TESTS,
+        explain::TESTS,
         five_commands::TESTS,
         flags::TESTS,
+        full_disk::TESTS,
         images::TESTS,
         indexes::TESTS,
         kill::TESTS,
         layering::TESTS,
         lists::TESTS,
         logins::TESTS,
+        memory::TESTS,
         offline::TESTS,
         outputs::TESTS,
         packed::TESTS,

@@ -11,6 +11,7 @@ pub(crate) mod call;
 mod checks;
 mod contexts;
 mod events;
+pub(crate) mod explain;
 mod lookup;
 mod offline;
 mod options;
@@ -25,7 +26,7 @@ mod steps;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use dockerfile::ast::Dockerfile;
@@ -51,6 +52,7 @@ pub(crate) use args::BuildArgs;
 use bases::{Clock, Evaluation};
 use checks::Checks;
 use contexts::{Contexts, Elsewhere, Found};
+use explain::{Built, Explanation, Watch};
 use lookup::Lookup;
 use offline::{Missing, Shipped};
 use options::{Options, Shown};
@@ -121,6 +123,8 @@ pub(crate) fn run(
         client,
         ca_bundle,
         progress: &progress,
+        watch: Arc::default(),
+        explanation: OnceLock::new(),
         warnings: Vec::new(),
         notes: options.unknown_stages(parsed),
     };
@@ -230,6 +234,9 @@ struct Build<'a> {
     remotes: Arc<Remotes>,
     lookup: Lookup,
     progress: &'a Progress,
+    watch: Arc<Watch>,
+    /// Why steps ran, once they have.
+    explanation: OnceLock<Explanation>,
     /// What is unwise in the Dockerfile, as far as it is known.
     warnings: Vec<Warning>,
     /// What the user may not expect.
@@ -329,9 +336,16 @@ impl Build<'_> {
                 now: now.as_second(),
             }),
             made: ahead.as_ref().map(|ahead| made(ahead.orders())),
-            events: events::of_solver(self.progress, graph),
+            events: self.watch.events(events::of_solver(self.progress, graph)),
         };
         let solved = Arc::new(solver).solve(graph).await;
+        let explanation = {
+            let (watch, store) = (Arc::clone(&self.watch), self.store.clone());
+            let (graph, built) = (graph.clone(), Built::of(self.options));
+            blocking(move || watch.explain(&graph, built, &store)).await
+        };
+        let explained = self.explanation.set(explanation);
+        debug_assert!(explained.is_ok(), "a build solves one graph");
         let solution = solved.map_err(|error| self.solve_failure(&error))?;
         if let Some(ahead) = ahead {
             ahead.finish().await;
@@ -438,6 +452,14 @@ impl Build<'_> {
             for note in &self.notes {
                 text += &report::note(note, paint);
             }
+        }
+        if let Some(explanation) = self.explanation.get().filter(|_| self.options.explain) {
+            text += &match self.options.shown {
+                Shown::RawJson => explanation.json(),
+                Shown::Plain | Shown::Tty | Shown::Quiet | Shown::Nothing => {
+                    format!("\nWhy steps ran, or did not:\n{}", explanation.text())
+                }
+            };
         }
         if self.options.timings {
             text += &report::timings(&summary.times);

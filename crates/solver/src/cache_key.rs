@@ -8,6 +8,7 @@ use graph::op::{CopyOp, MakeDirectoryOp, Mount, MountKind, Provisions, RunOp};
 use oci::{Digest, Hasher};
 use serde::Serialize;
 
+use crate::explain::{KeyPart, Listing, StepKey};
 use crate::filesystem::FileSystem;
 
 /// Identifies a result by what it was made from.
@@ -22,7 +23,7 @@ impl CacheKey {
 
     /// Returns the key of a process that runs on `root`; `sources` are the contents that its bind
     /// and cache mounts start from, in the order of the mounts.
-    pub(crate) fn of_run(op: &RunOp, root: &FileSystem, sources: &[Digest]) -> Self {
+    pub(crate) fn of_run(op: &RunOp, root: &FileSystem, sources: &[Contents]) -> StepKey {
         // No `..`: whoever adds a field must decide here whether it changes the result.
         let RunOp {
             root: _,
@@ -48,10 +49,10 @@ impl CacheKey {
         // An address may be another one on every machine and in every network; whoever adds a host
         // says with its name what it is for.
         let hosts: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
-        let mut key = KeyHasher::new("run");
+        let mut key = StepKeyHasher::new("run");
         key.feed("root", &root.identity());
         key.feed("argv", argv);
-        key.feed("env", env);
+        key.feed_as("env", env, KeyPart::of_variables(env));
         key.feed("cwd", cwd);
         key.feed("user", user);
         key.feed("network", network);
@@ -60,7 +61,7 @@ impl CacheKey {
         for mount in mounts {
             feed_mount(&mut key, mount);
         }
-        key.feed("sources", &sources);
+        key.feed_contents(sources);
         if !devices.is_empty() {
             key.feed("devices", devices);
         }
@@ -76,7 +77,7 @@ impl CacheKey {
     ///
     /// Where names of owners have to be looked up they are looked up in `root`, which is part of
     /// the key.
-    pub(crate) fn of_copy(op: &CopyOp, root: &FileSystem, sources: &[Digest]) -> Self {
+    pub(crate) fn of_copy(op: &CopyOp, root: &FileSystem, sources: &[Contents]) -> StepKey {
         let CopyOp {
             root: _,
             items: _,
@@ -89,9 +90,9 @@ impl CacheKey {
             exclude: _,
             unpack,
         } = op;
-        let mut key = KeyHasher::new("copy");
+        let mut key = StepKeyHasher::new("copy");
         key.feed("root", &root.identity());
-        key.feed("sources", &sources);
+        key.feed_contents(sources);
         key.feed("destination", destination);
         key.feed("chown", chown);
         key.feed("chmod", chmod);
@@ -102,13 +103,13 @@ impl CacheKey {
     }
 
     /// Returns the key of a directory made in `root`.
-    pub(crate) fn of_make_directory(op: &MakeDirectoryOp, root: &FileSystem) -> Self {
+    pub(crate) fn of_make_directory(op: &MakeDirectoryOp, root: &FileSystem) -> StepKey {
         let MakeDirectoryOp {
             root: _,
             path,
             user,
         } = op;
-        let mut key = KeyHasher::new("make directory");
+        let mut key = StepKeyHasher::new("make directory");
         key.feed("root", &root.identity());
         key.feed("path", path);
         key.feed("user", user);
@@ -121,20 +122,21 @@ impl CacheKey {
         let mut key = KeyHasher::new("selection");
         key.feed("tree", &tree.identity());
         key.feed("selection", selection);
-        key.finish()
+        Self(key.digest())
     }
 }
 
 /// Feeds everything of a mount but what it contains: that is among the sources.
-fn feed_mount(key: &mut KeyHasher, mount: &Mount) {
+fn feed_mount(key: &mut StepKeyHasher, mount: &Mount) {
     let Mount { target, kind } = mount;
-    key.feed("mount", target);
+    let name = format!("mount {target}");
+    key.hasher.feed("mount", target);
     match kind {
         MountKind::Bind {
             tree: _,
             source: _,
             access,
-        } => key.feed("bind", access),
+        } => key.feed_named("bind", &name, access),
         MountKind::Cache {
             id: _,
             sharing: _,
@@ -143,10 +145,78 @@ fn feed_mount(key: &mut KeyHasher, mount: &Mount) {
             access,
             attributes,
         } => {
-            key.feed("cache", &(access, attributes));
+            key.feed_named("cache", &name, &(access, attributes));
         }
         MountKind::Tmpfs { .. } | MountKind::Secret(_) | MountKind::Ssh { .. } => {
-            key.feed("kind", kind);
+            key.feed_named("kind", &name, kind);
+        }
+    }
+}
+
+/// What a step reads of one place: files, or what leads to them.
+#[derive(Clone, Debug)]
+pub(crate) struct Contents {
+    pub(crate) digest: Digest,
+    /// The files, where they are those of a context.
+    pub(crate) files: Listing,
+}
+
+impl From<Digest> for Contents {
+    fn from(digest: Digest) -> Self {
+        let files = Listing::default();
+        Self { digest, files }
+    }
+}
+
+/// Computes a step's key, and notes what goes into it.
+struct StepKeyHasher {
+    hasher: KeyHasher,
+    parts: Vec<KeyPart>,
+}
+
+impl StepKeyHasher {
+    fn new(kind: &str) -> Self {
+        Self {
+            hasher: KeyHasher::new(kind),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Adds a value under a label that people understand.
+    fn feed(&mut self, label: &str, value: &(impl Serialize + ?Sized)) {
+        self.feed_named(label, label, value);
+    }
+
+    /// Adds a value under a label, and notes it under a name.
+    fn feed_named(&mut self, label: &str, name: &str, value: &(impl Serialize + ?Sized)) {
+        let json = serde_json::to_vec(value).unwrap_or_default();
+        let part = KeyPart::new(name, &json);
+        self.feed_as(label, value, std::iter::once(part));
+    }
+
+    /// Adds a value under a label, and notes `parts` of it.
+    fn feed_as(
+        &mut self,
+        label: &str,
+        value: &(impl Serialize + ?Sized),
+        parts: impl IntoIterator<Item = KeyPart>,
+    ) {
+        self.hasher.feed(label, value);
+        self.parts.extend(parts);
+    }
+
+    /// Adds the digests of what is read, and notes its files.
+    fn feed_contents(&mut self, sources: &[Contents]) {
+        let digests: Vec<&Digest> = sources.iter().map(|source| &source.digest).collect();
+        let files = sources.iter().flat_map(|source| source.files.parts());
+        self.parts.extend(files);
+        self.feed("sources", &digests);
+    }
+
+    fn finish(self) -> StepKey {
+        StepKey {
+            key: CacheKey(self.hasher.digest()),
+            parts: self.parts,
         }
     }
 }
@@ -183,9 +253,5 @@ impl KeyHasher {
     /// Returns the digest of everything added.
     pub(crate) fn digest(self) -> Digest {
         self.0.finish()
-    }
-
-    fn finish(self) -> CacheKey {
-        CacheKey(self.digest())
     }
 }

@@ -31,6 +31,8 @@ pub enum SolveErrorKind {
         command: String,
         /// How it ended.
         status: StepStatus,
+        /// Whether it could write.
+        room: Room,
     },
     /// The process of a RUN could not be run.
     #[error("process {command} did not complete successfully: {source}")]
@@ -104,6 +106,15 @@ pub enum SolveErrorKind {
     },
 }
 
+/// Whether the disk of the store had room when a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Some.
+    Left,
+    /// None to speak of: what the step complains of may be that.
+    Full,
+}
+
 /// What a step wants mounted is not to be had.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
@@ -168,6 +179,13 @@ impl SolveErrorKind {
             Self::Disk(error) => error.help(),
             Self::Mount(error) => error.help(),
             Self::Device(error) => error.help(),
+            Self::Process {
+                room: Room::Full, ..
+            } => Some(
+                "the disk of the store is full: make room there (`rbuild prune`), or set RBUILD_ROOT \
+                 to a directory on a larger one"
+                    .to_owned(),
+            ),
             Self::Process { .. }
             | Self::Platform { .. }
             | Self::Root(_)

@@ -5,6 +5,8 @@
 
 use graph::VertexId;
 
+use crate::explain::{Found, KeyPart};
+
 /// Receives events.
 pub type Events = dyn Fn(Event<'_>) + Send + Sync;
 
@@ -15,6 +17,15 @@ pub enum Event<'a> {
     Started {
         /// The vertex.
         vertex: VertexId,
+    },
+    /// An earlier result of it was looked for.
+    LookedUp {
+        /// The vertex.
+        vertex: VertexId,
+        /// What its key is made from.
+        parts: &'a [KeyPart],
+        /// What came of it.
+        found: Found,
     },
     /// Its process wrote something. Pieces do not respect lines.
     Output {

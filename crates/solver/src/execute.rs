@@ -23,6 +23,7 @@ use tracing::info;
 use crate::cache_key::CacheKey;
 use crate::error::SolveErrorKind;
 use crate::event::{Event, Outcome};
+use crate::explain::{Found, StepKey};
 use crate::filesystem::{FileSystem, SolvedLayer};
 use crate::solver::{Caching, Packing, Solver};
 use crate::source;
@@ -70,7 +71,8 @@ struct ResultRecord {
 
 /// A layer that may be remembered.
 struct Wanted {
-    key: CacheKey,
+    vertex: VertexId,
+    key: StepKey,
     caching: Caching,
     /// How it may be packed in place of being on disk.
     packing: Option<Packing>,
@@ -167,6 +169,7 @@ impl Execution {
         let op = op.clone();
         let is_scratch = root.layers().is_empty();
         let wanted = Wanted {
+            vertex: inputs.vertex,
             key,
             caching: Caching::Reuse,
             packing: None,
@@ -202,13 +205,22 @@ impl Execution {
                 outcome,
             }
         };
-        let key = wanted.key;
-        if let Some(record) = self.remembered(&wanted) {
+        let key = wanted.key.key;
+        let looked_up = self.look_up(&wanted);
+        self.tell(Event::LookedUp {
+            vertex: wanted.vertex,
+            parts: &wanted.key.parts,
+            found: match &looked_up {
+                Ok(_) => Found::Result,
+                Err(found) => *found,
+            },
+        });
+        if let Ok(record) = looked_up {
             info!(key = %key.digest(), layer = %record.layer, "hit");
             return Ok(executed(record, Effort::Reused));
         }
         let lock = self.lock(&key).await?;
-        if let Some(record) = self.remembered(&wanted) {
+        if let Ok(record) = self.look_up(&wanted) {
             info!(key = %key.digest(), layer = %record.layer, "hit after waiting");
             return Ok(executed(record, Effort::Reused));
         }
@@ -235,18 +247,23 @@ impl Execution {
         Ok(executed(record, Effort::Executed))
     }
 
-    fn remembered(&self, wanted: &Wanted) -> Option<ResultRecord> {
+    /// Returns the earlier result, or why there is none.
+    fn look_up(&self, wanted: &Wanted) -> Result<ResultRecord, Found> {
         if wanted.caching == Caching::Renew {
-            return None;
+            return Err(Found::Unwanted);
         }
         let store = &self.solver.store;
-        let record: ResultRecord = store.records().get(RESULT, wanted.key.digest())?;
+        let record = store.records().get(RESULT, wanted.key.key.digest());
+        let record: ResultRecord = record.ok_or(Found::Nothing)?;
         let layers = store.layers();
         let is_packed = || {
             let packing = wanted.packing.as_ref();
             packing.is_some_and(|packing| layers.is_packed(&record.layer, &packing.options))
         };
-        (layers.contains(&record.layer) || is_packed()).then_some(record)
+        match layers.contains(&record.layer) || is_packed() {
+            true => Ok(record),
+            false => Err(Found::Removed),
+        }
     }
 
     /// How a vertex's layer is packed without being on disk; `None` where it has to be there.

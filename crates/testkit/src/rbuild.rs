@@ -155,7 +155,9 @@ impl Running {
     /// It is still running after five minutes; it is killed then.
     pub fn wait(mut self) -> anyhow::Result<Finished> {
         let started = Instant::now();
+        let mut peak_bytes = 0;
         let status = loop {
+            peak_bytes = peak_bytes.max(peak_of(self.child.id()));
             if let Some(status) = self.child.try_wait()? {
                 break status;
             }
@@ -172,6 +174,7 @@ impl Running {
         };
         Ok(Finished {
             status,
+            peak_bytes,
             stdout: text(self.stdout)?,
             stderr: text(self.stderr)?,
         })
@@ -183,6 +186,8 @@ impl Running {
 pub struct Finished {
     /// How it ended.
     pub status: ExitStatus,
+    /// The most memory that it had, without its steps, as far as was seen.
+    pub peak_bytes: u64,
     /// All of its standard output.
     pub stdout: String,
     /// All of its standard error.
@@ -258,6 +263,15 @@ fn is_step_of(name: &str, word: &str) -> bool {
         let instruction = instruction.strip_prefix("ONBUILD ").unwrap_or(instruction);
         instruction.starts_with(word)
     })
+}
+
+/// The most memory that a process has had so far; 0 once it has ended.
+fn peak_of(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"));
+    let status = status.unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }
 
 fn collect(mut stream: impl Read + Send + 'static) -> Collector {

@@ -177,6 +177,12 @@ pub(crate) struct Switches {
           value_parser = values::boolean)]
     pub(crate) quiet: bool,
 
+    /// Print of each step whether an earlier result served, and what has changed if not
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          value_parser = values::boolean)]
+    pub(crate) explain: bool,
+
     /// Print where the time went
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", default_value = "false", hide_default_value = true,

@@ -27,6 +27,7 @@ pub(super) fn of_solver(progress: &Progress, graph: &Graph) -> Arc<solver::Event
                 progress.started(*step, title.clone());
             }
         }
+        Event::LookedUp { .. } => {}
         Event::Output {
             vertex,
             stream,

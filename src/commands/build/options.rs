@@ -57,6 +57,8 @@ pub(super) struct Options {
     pub(super) jobs: NonZeroUsize,
     /// `--timings`
     pub(super) timings: bool,
+    /// `--explain`
+    pub(super) explain: bool,
     /// `--iidfile`
     pub(super) iidfile: Option<PathBuf>,
     /// `--metadata-file`
@@ -169,6 +171,7 @@ impl Options {
             renewed_stages: args.reference.renewed_stages(),
             jobs,
             timings: args.switches.timings,
+            explain: args.switches.explain,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
             secrets: args.secrets.secrets(&variable)?,

@@ -61,18 +61,19 @@ impl Execution {
     ) -> Result<Executed, SolveErrorKind> {
         let root = inputs.of(op.root);
         let mut found = Vec::new();
-        let mut digests = Vec::new();
+        let mut contents = Vec::new();
         for item in &op.items {
-            let (item, digest) = self.find(op, item, inputs).await?;
+            let (item, content) = self.find(op, item, inputs).await?;
             found.push(item);
-            digests.push(digest);
+            contents.push(content);
         }
         let below = match op.placement {
             Placement::Into => root.clone(),
             Placement::Over => FileSystem::default(),
         };
-        let key = CacheKey::of_copy(op, &below, &digests);
+        let key = CacheKey::of_copy(op, &below, &contents);
         let wanted = Wanted {
+            vertex: inputs.vertex,
             key,
             caching: inputs.caching,
             packing,

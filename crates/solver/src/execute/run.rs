@@ -19,7 +19,7 @@ use self::mounts::{Held, Mounts};
 use self::trust::Trust;
 use super::{Executed, Execution, Inputs, Wanted, blocking, root_fs};
 use crate::cache_key::CacheKey;
-use crate::error::SolveErrorKind;
+use crate::error::{Room, SolveErrorKind};
 use crate::event::{Event, Stream};
 use crate::solver::Freshness;
 
@@ -33,14 +33,15 @@ impl Execution {
         inputs: &Inputs,
     ) -> Result<Executed, SolveErrorKind> {
         let root = inputs.of(op.root);
-        let sources = self.digests_of_mounts(op, inputs).await?;
+        let sources = self.contents_of_mounts(op, inputs).await?;
         let wanted = |op: &RunOp| Wanted {
+            vertex: inputs.vertex,
             key: CacheKey::of_run(op, &root, &sources),
             caching: inputs.caching,
             packing: None,
         };
         let cut_off = (self.solver.freshness == Freshness::Waived
-            && self.remembered(&wanted(op)).is_none())
+            && self.look_up(&wanted(op)).is_err())
         .then(|| RunOp {
             network: NetworkMode::None,
             ..op.clone()
@@ -111,10 +112,21 @@ impl Execution {
                 StepStatus::Exited(_) | StepStatus::Signalled(_) => Err(SolveErrorKind::Process {
                     command: shown(&spec.argv),
                     status,
+                    // As long as what it has written is still there.
+                    room: execution.room(),
                 }),
             }
         })
         .await
+    }
+
+    /// Whether steps have room to write. Blocks.
+    fn room(&self) -> Room {
+        const LITTLE_BYTES: u64 = 1 << 20;
+        match self.solver.store.disk() {
+            Ok(disk) if disk.free_bytes < LITTLE_BYTES => Room::Full,
+            Ok(_) | Err(_) => Room::Left,
+        }
     }
 
     /// Starts the step, hands on what it writes and waits for its end. Blocks.

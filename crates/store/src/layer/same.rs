@@ -32,14 +32,14 @@ impl Layers {
         mtime_max: Option<i64>,
     ) -> Option<LayerId> {
         let measured = About::read(&self.home(id))?.tree?;
-        let outline = outline(&self.path(id), mtime_max).ok()?;
-        let mut diff_id = None;
+        let (mut outline, mut diff_id) = (None, None);
         others.iter().copied().find(|other| {
             let about = About::read(&self.home(other)).and_then(|about| about.tree);
             if !about.is_some_and(|tree| tree.has_content_of(&measured)) || !self.contains(other) {
                 return false;
             }
-            if !outline_is(&self.path(other), mtime_max, outline) {
+            let own = *outline.get_or_insert_with(|| self.outline(id, mtime_max));
+            if own.is_none() || own != self.outline(other, mtime_max) {
                 return false;
             }
             let own = *diff_id.get_or_insert_with(|| self.diff_id(id, lowers, mtime_max));
@@ -59,6 +59,10 @@ impl Layers {
             shared.throw_away(&self.home(id))?
         };
         disk::remove_tree_path(&removed)
+    }
+
+    fn outline(&self, id: &LayerId, mtime_max: Option<i64>) -> Option<Digest> {
+        outline(&self.path(id), mtime_max).ok()
     }
 
     fn diff_id(&self, id: &LayerId, lowers: &[LayerId], mtime_max: Option<i64>) -> Option<DiffId> {
@@ -91,10 +95,6 @@ impl Write for Hashing {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn outline_is(tree: &Path, mtime_max: Option<i64>, wanted: Digest) -> bool {
-    outline(tree, mtime_max).is_ok_and(|found| found == wanted)
 }
 
 /// Returns a digest of what can be told of a layer's tree without reading files.

@@ -4,6 +4,7 @@
 //! inodes and whether two names are one file do not (`dockerfile.md` §18.1).
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
@@ -19,10 +20,11 @@ use super::parallel::in_parallel;
 use super::select::{Entry, Meta, SelectError, Selected, SelectedKind};
 use super::tree::Root;
 use super::xattr;
-use crate::cache_key::KeyHasher;
+use crate::cache_key::{Contents, KeyHasher};
+use crate::explain::Listing;
 
-/// Returns the digest of `selected`, reading the files that are not in the index with up to `threads`
-/// threads.
+/// Returns the digest of `selected` and the list of it, reading the files that are not in the index with
+/// up to `threads` threads.
 ///
 /// # Errors
 ///
@@ -32,12 +34,18 @@ pub(crate) fn digest(
     selected: &[Selected],
     index: Option<&FileIndex>,
     threads: NonZeroUsize,
-) -> Result<Digest, SelectError> {
+) -> Result<Contents, SelectError> {
     let entries: Vec<&Entry> = selected
         .iter()
         .flat_map(|selected| &selected.entries)
         .collect();
     let contents = contents(root, &entries, index, threads)?;
+    let files = entries.iter().zip(&contents).map(|(entry, content)| {
+        let path = entry.path.as_path().to_str().unwrap_or("\u{fffd}");
+        (path, content.stand_in(&entry.meta))
+    });
+    let files: Vec<(&str, u64)> = files.collect();
+    let files = Listing::of(files.iter().copied());
     let mut contents = contents.into_iter();
     let mut key = KeyHasher::new("selected files");
     for Selected { kind, entries } in selected {
@@ -72,7 +80,8 @@ pub(crate) fn digest(
             key.feed("bytes", &content.bytes);
         }
     }
-    Ok(key.digest())
+    let digest = key.digest();
+    Ok(Contents { digest, files })
 }
 
 /// What has to be read of a file.
@@ -81,6 +90,19 @@ struct Content {
     /// Digest of the file's bytes, or of the link's target.
     bytes: Option<Digest>,
     xattrs: Vec<(String, Vec<u8>)>,
+}
+
+impl Content {
+    /// Returns a number that is another one for other content, for those who look at differences.
+    fn stand_in(&self, meta: &Meta) -> u64 {
+        // The same for the same in each build by the same rbuild, which is all that it has to be.
+        let mut hasher = DefaultHasher::new();
+        self.kind.hash(&mut hasher);
+        self.bytes.hash(&mut hasher);
+        self.xattrs.hash(&mut hasher);
+        (meta.mode, meta.uid, meta.gid).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// Returns what is in each of `entries`, as the index knows it or as it is read.

@@ -14,9 +14,10 @@ use super::error::CopyError;
 use super::open::OpenTree;
 use super::select::Selected;
 use super::tree::Root;
-use crate::cache_key::{CacheKey, KeyHasher};
+use crate::cache_key::{CacheKey, Contents, KeyHasher};
 use crate::error::SolveErrorKind;
 use crate::execute::{Execution, Inputs, blocking};
+use crate::explain::Listing;
 use crate::remote::{Commit, Download, FetchUrlError, RemoteError};
 use crate::solver::{Caching, Solver};
 
@@ -58,13 +59,13 @@ pub(super) enum Found {
 }
 
 impl Execution {
-    /// Finds what an item means and the digest of it.
+    /// Finds what an item means and what is in it.
     pub(super) async fn find(
         self: &Arc<Self>,
         op: &CopyOp,
         item: &CopyItem,
         inputs: &Inputs,
-    ) -> Result<(Found, Digest), SolveErrorKind> {
+    ) -> Result<(Found, Contents), SolveErrorKind> {
         match item {
             CopyItem::Inline { name, content } => {
                 let mut key = KeyHasher::new("inline");
@@ -75,7 +76,7 @@ impl Execution {
                         name: name.clone(),
                         content: content.clone(),
                     },
-                    key.digest(),
+                    key.digest().into(),
                 ))
             }
             CopyItem::Url { url, checksum } => {
@@ -86,7 +87,7 @@ impl Execution {
                 let commit = self.solver.remotes.commit(source).await?;
                 let digest = digest_of_repository(source, &commit, &op.exclude);
                 let source = source.clone();
-                Ok((Found::Commit { source, commit }, digest))
+                Ok((Found::Commit { source, commit }, digest.into()))
             }
             CopyItem::Path { tree, path } => {
                 let request = Request {
@@ -100,11 +101,11 @@ impl Execution {
                             tree: tree.clone(),
                             request,
                         },
-                        digest,
+                        digest.into(),
                     ));
                 }
-                let (tree, selected, digest) = self.select(tree, &request, inputs).await?;
-                Ok((Found::Files { tree, selected }, digest))
+                let (tree, selected, contents) = self.select(tree, &request, inputs).await?;
+                Ok((Found::Files { tree, selected }, contents))
             }
         }
     }
@@ -114,7 +115,7 @@ impl Execution {
         url: &str,
         checksum: Option<&str>,
         caching: Caching,
-    ) -> Result<(Found, Digest), SolveErrorKind> {
+    ) -> Result<(Found, Contents), SolveErrorKind> {
         let Solver { remotes, store, .. } = &*self.solver;
         let download = remotes.download(url, checksum, caching).await?;
         let (store, blob) = (store.clone(), download.blob);
@@ -131,18 +132,18 @@ impl Execution {
         key.feed("blob", blob);
         key.feed("name", name);
         key.feed("modified", modified);
-        Ok((Found::Download { file, download }, key.digest()))
+        Ok((Found::Download { file, download }, key.digest().into()))
     }
 
-    /// Returns the digest of what `request` takes out of `tree`.
-    pub(in crate::execute) async fn digest_of_tree(
+    /// Returns what `request` takes out of `tree`.
+    pub(in crate::execute) async fn contents_of_tree(
         self: &Arc<Self>,
         tree: &Tree,
         request: &Request,
         inputs: &Inputs,
-    ) -> Result<Digest, SolveErrorKind> {
+    ) -> Result<Contents, SolveErrorKind> {
         match self.remembered_selection(tree, request, inputs) {
-            Some(digest) => Ok(digest),
+            Some(digest) => Ok(digest.into()),
             None => Ok(self.select(tree, request, inputs).await?.2),
         }
     }
@@ -165,18 +166,18 @@ impl Execution {
         tree: &Tree,
         request: &Request,
         inputs: &Inputs,
-    ) -> Result<(Arc<OpenTree>, Vec<Selected>, Digest), SolveErrorKind> {
+    ) -> Result<(Arc<OpenTree>, Vec<Selected>, Contents), SolveErrorKind> {
         let open = Arc::new(self.open(tree, inputs).await?);
         let (shared, threads) = (Arc::clone(&open), self.solver.jobs);
         let asked = request.clone();
-        let (selected, digest) = blocking(move || {
+        let (selected, mut contents) = blocking(move || {
             let selected = shared.select(&asked, threads)?;
-            let digest = match shared.root() {
+            let contents = match shared.root() {
                 Some(root) => digest::digest(root, &selected, shared.index(), threads),
-                None => Ok(KeyHasher::new("empty").digest()),
+                None => Ok(KeyHasher::new("empty").digest().into()),
             };
-            let digest = digest.map_err(|source| shared.select_error(source, &asked))?;
-            Ok::<_, CopyError>((selected, digest))
+            let contents = contents.map_err(|source| shared.select_error(source, &asked))?;
+            Ok::<_, CopyError>((selected, contents))
         })
         .await?;
         if let Tree::Vertex(id) = tree {
@@ -184,9 +185,11 @@ impl Execution {
             self.solver
                 .store
                 .records()
-                .put(SELECTION, key.digest(), &digest)?;
+                .put(SELECTION, key.digest(), &contents.digest)?;
+            // When it is remembered, only the digest is known.
+            contents.files = Listing::default();
         }
-        Ok((open, selected, digest))
+        Ok((open, selected, contents))
     }
 
     /// Selects the files of an item of which only the digest is known so far.

@@ -86,7 +86,8 @@ impl Case {
 
     fn digest(&self, pattern: &str) -> Digest {
         let (root, selected) = self.select(pattern).unwrap();
-        digest::digest(&root, &selected, None, NonZeroUsize::MIN).unwrap()
+        let contents = digest::digest(&root, &selected, None, NonZeroUsize::MIN);
+        contents.unwrap().digest
     }
 
     fn copy(&self, sources: &[&str], destination: &str) -> Result<(), PlaceError> {
@@ -386,7 +387,9 @@ fn digests_do_not_depend_on_the_number_of_threads() {
     let case = Case::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let (root, selected) = case.select("d").unwrap();
     let of = |threads| {
-        digest::digest(&root, &selected, None, NonZeroUsize::new(threads).unwrap()).unwrap()
+        let threads = NonZeroUsize::new(threads).unwrap();
+        let contents = digest::digest(&root, &selected, None, threads);
+        contents.unwrap().digest
     };
     assert_eq!(of(1), of(8));
 }

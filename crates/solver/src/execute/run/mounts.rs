@@ -16,7 +16,7 @@ use sandbox::{Bind, MountSource};
 use store::mounts::{self, CacheMount, CacheMountAttributes, CacheMountIdentity};
 use store::{CacheMounts, Scratch};
 
-use crate::cache_key::KeyHasher;
+use crate::cache_key::{Contents, KeyHasher};
 use crate::cdi::Edits;
 use crate::error::{MountError, SolveErrorKind};
 use crate::execute::copy::Request;
@@ -62,48 +62,50 @@ struct Wanted {
 }
 
 impl Execution {
-    /// The digests of what the bind and cache mounts show at first, in their order.
-    pub(super) async fn digests_of_mounts(
+    /// What the bind and cache mounts show at first, in their order.
+    pub(super) async fn contents_of_mounts(
         self: &Arc<Self>,
         op: &RunOp,
         inputs: &Inputs,
-    ) -> Result<Vec<Digest>, SolveErrorKind> {
-        let mut digests = Vec::new();
+    ) -> Result<Vec<Contents>, SolveErrorKind> {
+        let mut contents = Vec::new();
         for mount in &op.mounts {
             if let MountKind::Bind { tree, source, .. } | MountKind::Cache { tree, source, .. } =
                 &mount.kind
             {
-                digests.push(self.digest_of_mount(tree, source, inputs).await?);
+                contents.push(self.contents_of_mount(tree, source, inputs).await?);
             }
         }
-        Ok(digests)
+        Ok(contents)
     }
 
-    async fn digest_of_mount(
+    async fn contents_of_mount(
         self: &Arc<Self>,
         tree: &Tree,
         source: &str,
         inputs: &Inputs,
-    ) -> Result<Digest, SolveErrorKind> {
+    ) -> Result<Contents, SolveErrorKind> {
         match tree {
-            Tree::Empty => Ok(KeyHasher::new("empty").digest()),
+            Tree::Empty => Ok(KeyHasher::new("empty").digest().into()),
             Tree::Vertex(_) | Tree::Context(_) => {
                 let request = Request {
                     path: source.trim_start_matches('/').to_owned(),
                     ..Request::default()
                 };
-                self.digest_of_tree(tree, &request, inputs).await
+                self.contents_of_tree(tree, &request, inputs).await
             }
         }
     }
 
-    /// Makes what is mounted for the length of the step. `digests` are those of the mounts.
+    /// Makes what is mounted for the length of the step. `contents` are those of the mounts.
     pub(super) async fn mounts(
         self: &Arc<Self>,
         op: &RunOp,
-        digests: &[Digest],
+        contents: &[Contents],
         inputs: &Inputs,
     ) -> Result<Mounts, SolveErrorKind> {
+        let digests: Vec<Digest> = contents.iter().map(|content| content.digest).collect();
+        let digests = digests.as_slice();
         let mut all = Mounts::default();
         all.held.caches = self.caches(op, digests, inputs).await?;
         let mut digests = digests.iter();
