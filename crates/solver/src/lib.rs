@@ -22,6 +22,7 @@ pub mod event;
 mod execute;
 pub mod explain;
 mod filesystem;
+mod redact;
 pub mod remote;
 mod schedule;
 mod secret;

@@ -21,6 +21,7 @@ use super::{Executed, Execution, Inputs, Wanted, blocking, root_fs};
 use crate::cache_key::CacheKey;
 use crate::error::{Room, SolveErrorKind};
 use crate::event::{Event, Stream};
+use crate::redact::Redaction;
 use crate::solver::Freshness;
 
 /// What everybody gives to steps as `/dev/shm`.
@@ -155,7 +156,8 @@ impl Execution {
         let step: Step = sandbox::spawn(spec, stdio).map_err(step_error)?;
         collar.begin(step.killer());
         let pipes = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)];
-        forward(pipes, |stream, bytes| {
+        let redaction = Redaction::of(self.solver.secrets.values());
+        forward(pipes, &redaction, |stream, bytes| {
             self.tell(Event::Output {
                 vertex,
                 stream,
@@ -233,14 +235,15 @@ fn limits(provisions: &Provisions) -> Result<Vec<Limit>, SolveErrorKind> {
 /// Reads from both pipes until both are at their end, in the order in which bytes arrive.
 fn forward(
     pipes: [(OwnedFd, Stream); 2],
+    redaction: &Redaction,
     hand_on: impl Fn(Stream, &[u8]),
 ) -> rustix::io::Result<()> {
-    let mut open: Vec<(OwnedFd, Stream)> = pipes.into();
+    let mut open = Vec::from(pipes.map(|(pipe, stream)| (pipe, stream, redaction.stream())));
     let mut buffer = vec![0; 64 * 1024];
     while !open.is_empty() {
         let mut waiting: Vec<PollFd<'_>> = open
             .iter()
-            .map(|(pipe, _)| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN))
+            .map(|(pipe, ..)| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN))
             .collect();
         match poll(&mut waiting, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -251,12 +254,19 @@ fn forward(
             .map(|pipe| !pipe.revents().is_empty())
             .collect();
         let mut at_end = vec![false; open.len()];
-        for (index, (pipe, stream)) in open.iter().enumerate().filter(|(index, _)| ready[*index]) {
-            match rustix::io::read(pipe, &mut *buffer) {
-                Ok(0) => at_end[index] = true,
-                Ok(length) => hand_on(*stream, &buffer[..length]),
-                Err(rustix::io::Errno::INTR) => {}
+        let pipes = open.iter_mut().enumerate();
+        for (index, (pipe, stream, shown)) in pipes.filter(|(index, _)| ready[*index]) {
+            let piece = match rustix::io::read(&*pipe, &mut *buffer) {
+                Ok(0) => {
+                    at_end[index] = true;
+                    shown.end().into()
+                }
+                Ok(length) => shown.piece(&buffer[..length]),
+                Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error),
+            };
+            if !piece.is_empty() {
+                hand_on(*stream, &piece);
             }
         }
         let mut at_end = at_end.into_iter();
