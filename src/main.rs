@@ -49,7 +49,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// What is in memory may be secret, and a dump of it stays behind.
+fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = Rlimit {
+        current: Some(0),
+        ..getrlimit(Resource::Core)
+    };
+    // Lowering a limit of one's own is refused to nobody.
+    drop(setrlimit(Resource::Core, limit));
+}
+
 fn run() -> ExitCode {
+    no_core_dumps();
     let environment = Environment::read();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,

@@ -53,3 +53,4 @@ pub use spec::{
     Tree, UnknownResource,
 };
 pub use step::{Ended, Killer, Stdio, Step, StepError, StepStatus, spawn};
+pub use sys::no_new_privileges;

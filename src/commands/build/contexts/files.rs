@@ -14,7 +14,7 @@ use crate::args::is_dash;
 use crate::commands::build::options::Options;
 
 /// More than any Dockerfile or ignore file holds; an upper bound for what is read into memory.
-const LIMIT_BYTES: u64 = 8 << 20;
+const LIMIT_BYTES: u64 = 1 << 20;
 
 /// Where the Dockerfile is: a name below a directory that it must not lead out of.
 pub(super) struct Place {

@@ -160,3 +160,36 @@ fn what_is_no_plain_file_is_refused_at_once() {
     .unwrap();
     insta::assert_snapshot!(read(files.path(), "@").unwrap_err(), @r"ERROR: failed to build: failed to solve: failed to read dockerfile: open Dockerfile: not a regular file");
 }
+
+#[test]
+fn p22_a_directory_is_not_within_one_whose_name_begins_alike() {
+    let files = folder(&[
+        ("data/x", "FROM inside"),
+        ("data2/Dockerfile", "FROM data2"),
+    ]);
+    // Were `data2` taken for a part of `data`, its files could be links to anything there.
+    assert_eq!(
+        text(files.path(), "-f @/data2/Dockerfile @/data"),
+        "Dockerfile: FROM data2"
+    );
+    symlink("../data/x", files.path().join("data2/Linked")).unwrap();
+    let said = read(files.path(), "-f @/data2/Linked @/data").unwrap_err();
+    assert!(said.contains("leads out of"), "{said}");
+    let link = files.path().join("data/Linked");
+    symlink(files.path().join("data2/Dockerfile"), link).unwrap();
+    let said = read(files.path(), "-f @/data/Linked @/data").unwrap_err();
+    assert!(said.contains("leads out of"), "{said}");
+}
+
+#[test]
+fn d01_dockerfiles_and_ignore_files_have_a_largest_size() {
+    let largest = "#".repeat(1 << 20);
+    let larger = format!("{largest}#");
+    for name in ["Dockerfile", ".dockerignore"] {
+        let files = folder(&[("Dockerfile", "FROM scratch"), (name, &larger)]);
+        let said = read(files.path(), "@").unwrap_err();
+        assert!(said.contains("larger than 1048576 bytes"), "{said}");
+        let files = folder(&[("Dockerfile", "FROM scratch"), (name, &largest)]);
+        assert!(read(files.path(), "@").is_ok(), "{name}");
+    }
+}

@@ -321,6 +321,7 @@ impl<'a> Git<'a> {
         }
         self.login.apply(&mut command, directory);
         command.args(words);
+        sandbox::no_new_privileges(command.as_std_mut());
         command.spawn().map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
                 ProgramError::Missing
