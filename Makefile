@@ -15,7 +15,7 @@ help:
 	@echo 'make bless   have the cases of testdata/build expect what comes of them now'
 	@echo 'make fuzz    each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)), all at the same time'
 	@echo 'make bench   rbuild beside other builders; BENCH="--only W4 --rounds 5", see --help'
-	@echo 'make stress  builds, kills and removals on one store, STRESS_ROUNDS ($(STRESS_ROUNDS)) rounds; full disks; memory'
+	@echo 'make stress  builds, kills, removals and races, STRESS_ROUNDS ($(STRESS_ROUNDS)) rounds; full disks; memory'
 	@echo 'make doc     the documents of the crates, in target/doc'
 
 setup:
@@ -54,6 +54,9 @@ stress: setup
 	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked --test e2e -- threat_c06
 	RBUILD_STRESS_SIZE=full cargo test --locked --test e2e -- full_disk
 	RBUILD_STRESS_SIZE=full cargo test --locked --test e2e -- memory_
+	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked --test e2e -- d01_memory
+	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked -p rbuild-store --lib -- u11 u23
+	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked -p rbuild-sandbox --test isolation -- p13
 
 doc:
 	cargo doc --workspace --lib --no-deps --locked

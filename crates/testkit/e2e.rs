@@ -43,8 +43,12 @@ mod five_commands;
 mod flags;
 #[path = "e2e/full_disk.rs"]
 mod full_disk;
+#[path = "e2e/hostile.rs"]
+mod hostile;
 #[path = "e2e/images.rs"]
 mod images;
+#[path = "e2e/images_of_others.rs"]
+mod images_of_others;
 #[path = "e2e/indexes.rs"]
 mod indexes;
 #[path = "e2e/kill.rs"]
@@ -79,6 +83,8 @@ mod rungs;
 mod schemas;
 #[path = "e2e/secrecy.rs"]
 mod secrecy;
+#[path = "e2e/steps_of_others.rs"]
+mod steps_of_others;
 #[path = "e2e/store.rs"]
 mod store;
 #[path = "e2e/threats.rs"]
@@ -117,6 +123,7 @@ fn run() -> anyhow::Result<ExitCode> {
         five_commands::TESTS,
         flags::TESTS,
         full_disk::TESTS,
+        hostile::TESTS,
         images::TESTS,
         indexes::TESTS,
         kill::TESTS,
@@ -135,6 +142,7 @@ fn run() -> anyhow::Result<ExitCode> {
         rungs::TESTS,
         schemas::TESTS,
         secrecy::TESTS,
+        steps_of_others::TESTS,
         store::TESTS,
         threats::TESTS,
         workflows::TESTS,

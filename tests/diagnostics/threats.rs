@@ -202,3 +202,139 @@ fn names_say_which_rows_they_are_for() {
         assert_eq!(codes(name), expected.into_iter().collect(), "{name}");
     }
 }
+
+/// The crates of a lock file, with their versions.
+fn locked(file: &Path) -> Vec<(String, Vec<u32>)> {
+    let text = fs::read_to_string(file).unwrap();
+    let value = |line: &str, key: &str| {
+        let value = line.strip_prefix(key)?.strip_prefix(" = \"")?;
+        value.strip_suffix('"').map(str::to_owned)
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let pairs = lines.windows(2).filter_map(|pair| {
+        let (name, version) = (value(pair[0], "name")?, value(pair[1], "version")?);
+        let numbers = version
+            .split(['.', '-', '+'])
+            .map_while(|number| number.parse().ok());
+        Some((name, numbers.collect()))
+    });
+    pairs.collect()
+}
+
+fn all_locked() -> Vec<(String, Vec<u32>)> {
+    let fuzzed = ["dockerfile-parser"];
+    let mut files = vec![repository("Cargo.lock")];
+    files.extend(fuzzed.map(|name| repository("crates").join(name).join("fuzz/Cargo.lock")));
+    let crates: Vec<_> = files.iter().flat_map(|file| locked(file)).collect();
+    assert!(crates.iter().any(|(name, _)| name == "tar"));
+    crates
+}
+
+#[test]
+fn d10_crates_without_a_maintainer_are_not_used() {
+    let unwanted = [
+        "async-std",
+        "astral-tokio-tar",
+        "atty",
+        "daemonize",
+        "instant",
+        "paste",
+        "rustls-pemfile",
+        "serde_yaml",
+        "tempdir",
+        "tokio-tar",
+        "xml-rs",
+        "yaml-rust",
+    ];
+    let used = all_locked().into_iter().map(|(name, _)| name);
+    let found: Vec<String> = used
+        .filter(|name| unwanted.contains(&name.as_str()))
+        .collect();
+    assert!(found.is_empty(), "{found:?}");
+}
+
+/// Advisories about crates that speak to servers, or that read what others have made, with the first
+/// version that is not concerned.
+#[test]
+fn d09_crates_are_past_their_advisories() {
+    let fixed: [(&str, &[u32]); 9] = [
+        ("h2", &[0, 4, 4]),
+        ("hyper", &[1, 0, 0]),
+        ("idna", &[1, 0, 0]),
+        ("ring", &[0, 17, 12]),
+        ("rustls", &[0, 23, 18]),
+        ("rustls-webpki", &[0, 103, 13]),
+        ("tar", &[0, 4, 45]),
+        ("tokio", &[1, 44, 2]),
+        ("bytes", &[1, 11, 1]),
+    ];
+    let crates = all_locked();
+    for (name, least) in fixed {
+        let mut found = crates.iter().filter(|(known, _)| known == name).peekable();
+        assert!(found.peek().is_some(), "{name} is not used any more");
+        for (_, version) in found {
+            assert!(version.as_slice() >= least, "{name} {version:?}");
+        }
+    }
+    // Neither resolvers of their own nor other libraries of TLS.
+    for name in [
+        "hickory-resolver",
+        "trust-dns-resolver",
+        "openssl",
+        "native-tls",
+        "git2",
+        "gix",
+    ] {
+        assert!(crates.iter().all(|(known, _)| known != name), "{name}");
+    }
+}
+
+#[test]
+fn x18_no_runtime_of_others_is_embedded() {
+    for name in [
+        "libcontainer",
+        "libcgroups",
+        "liboci-cli",
+        "youki",
+        "runc",
+        "bubblewrap",
+    ] {
+        assert!(
+            all_locked().iter().all(|(known, _)| known != name),
+            "{name}"
+        );
+    }
+}
+
+/// What the kernel is asked to mount is its own, never an image that somebody else has made.
+#[test]
+fn x21_only_file_systems_without_images_are_mounted() {
+    let mut mounted = BTreeSet::new();
+    mounted_kinds(&repository("crates/sandbox/src"), &mut mounted);
+    let without_images = [
+        "binfmt_misc",
+        "devpts",
+        "mqueue",
+        "overlay",
+        "proc",
+        "sysfs",
+        "tmpfs",
+    ];
+    let found: Vec<&str> = mounted.iter().map(String::as_str).collect();
+    assert_eq!(found, without_images);
+}
+
+fn mounted_kinds(directory: &Path, kinds: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            mounted_kinds(&path, kinds);
+        } else {
+            let text = fs::read_to_string(&path).unwrap();
+            for rest in text.split("FileSystem::open(").skip(1) {
+                let kind = rest.split('"').nth(1).filter(|_| rest.starts_with('"'));
+                kinds.insert(kind.unwrap_or("not written out").to_owned());
+            }
+        }
+    }
+}

@@ -134,3 +134,44 @@ pub(crate) fn report(mut socket: &UnixStream, message: &Message) {
         sys::exit_now(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a test ends where something unexpected happens"
+    )]
+
+    use super::*;
+
+    fn received(bytes: &[u8]) -> io::Result<(StepSpec, Option<OwnedFd>)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        (&ours).write_all(bytes)?;
+        drop(ours);
+        receive_spec(&theirs)
+    }
+
+    /// The lengths of the message are believed by nobody (CVE-2021-43784).
+    #[test]
+    fn x29_forged_lengths_and_damaged_specs_are_refused() {
+        for length in [
+            u64::MAX,
+            MAX_SPEC_BYTES + 1,
+            MAX_SPEC_BYTES,
+            1 << 32,
+            3,
+            1,
+            0,
+        ] {
+            let message = [&length.to_le_bytes()[..], b"{}"].concat();
+            assert!(received(&message).is_err(), "{length}");
+        }
+        assert!(received(b"").is_err());
+        assert!(received(&[0; 7]).is_err());
+        let spec = br#"{"root":{},"network":"all"}"#;
+        for cut in 0..spec.len() {
+            let message = [&(spec.len() as u64).to_le_bytes()[..], &spec[..cut]].concat();
+            assert!(received(&message).is_err(), "{cut}");
+        }
+    }
+}

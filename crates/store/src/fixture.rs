@@ -24,6 +24,14 @@ use tempfile::TempDir;
 use crate::Store;
 use crate::layer::whiteout;
 
+/// How many rounds a race is tried for, unless `make stress` wants more.
+pub(crate) fn rounds(short: usize) -> usize {
+    let wanted = std::env::var("RBUILD_STRESS_ROUNDS").ok();
+    wanted
+        .and_then(|wanted| wanted.parse().ok())
+        .unwrap_or(short)
+}
+
 /// An archive that is written without any of our own writing code, so that it can be wrong.
 #[derive(Default)]
 pub(crate) struct RawTar(pub(crate) Vec<u8>);

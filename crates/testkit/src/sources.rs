@@ -174,9 +174,22 @@ impl Repositories {
     ///
     /// A command fails.
     pub fn make(&self, name: &str, script: &str) -> anyhow::Result<String> {
+        self.publish(name, script, "git clone -q --bare . \"$1\"")
+    }
+
+    /// The same without git looking at what the script has made.
+    ///
+    /// # Errors
+    ///
+    /// A command fails.
+    pub fn make_as_is(&self, name: &str, script: &str) -> anyhow::Result<String> {
+        self.publish(name, script, "git config core.bare true; cp -r .git \"$1\"")
+    }
+
+    fn publish(&self, name: &str, script: &str, copy: &str) -> anyhow::Result<String> {
         let script = format!(
             "set -e; umask 022; git init -q -b main \"$1.work\"; cd \"$1.work\"\n{script}\n\
-             git clone -q --bare . \"$1\"; git rev-parse HEAD"
+             {copy}; git rev-parse HEAD"
         );
         let output = peer::run(
             Command::new("sh")

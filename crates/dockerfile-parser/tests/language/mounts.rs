@@ -116,3 +116,44 @@ fn a_file_is_refused_for_what_expansion_cannot_mend() {
     );
     only("RUN --mount=type=$t,target=/a b");
 }
+
+/// Options that other builders pass on to the mount call, or have passed on.
+#[test]
+fn p04_options_that_mounts_do_not_have_are_refused() {
+    for option in [
+        "bind-propagation=shared",
+        "bind-propagation=rslave",
+        "propagation=rshared",
+        "bind-nonrecursive=true",
+        "relabel=shared",
+        "options=exec",
+        "o=suid",
+        "tmpfs-mode=1777",
+        "tmpcopyup=true",
+        "notmpcopyup",
+        "volume-opt=x",
+        "consistency=cached",
+        "shared",
+        "rshared",
+        "slave",
+        "exec",
+        "suid",
+        "dev",
+        "idmap",
+        "U",
+        "U=true",
+        "z",
+        "Z",
+        "",
+    ] {
+        for kind in ["bind", "cache,id=c", "tmpfs", "secret,id=s", "ssh"] {
+            let text = format!("type={kind},target=/m,{option}");
+            assert!(mount(&text).is_err(), "{text}");
+        }
+    }
+    for kind in [
+        "", "Bind2", "volume", "devpts", "image", "glob", "npipe", "../bind",
+    ] {
+        assert!(mount(&format!("type={kind},target=/m")).is_err(), "{kind}");
+    }
+}

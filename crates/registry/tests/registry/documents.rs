@@ -159,7 +159,7 @@ async fn r09_a_wrong_size_in_the_index_is_refused() {
 }
 
 #[tokio::test]
-async fn a_manifest_has_a_limit_whether_announced_or_not() {
+async fn d01_a_manifest_has_a_limit_whether_announced_or_not() {
     let huge = Arc::new(vec![b' '; (4 << 20) + 1]);
     let server = Server::start(move |asked, _| {
         let reply = Reply::ok(huge.to_vec());

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use oci::{Descriptor, ImageSource, MediaType, Platform};
 use rbuild_registry::{Client, Credentials, FetchError, Network, Patience, RegistryConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::PATIENCE;
 use crate::client;
@@ -147,7 +149,7 @@ async fn a_name_that_does_not_exist_is_reported_soon() {
 }
 
 #[tokio::test]
-async fn nothing_waits_forever() {
+async fn d09_nothing_waits_forever() {
     let patience = Patience {
         idle_timeout: Duration::from_millis(200),
         attempts: 2,
@@ -164,7 +166,7 @@ async fn nothing_waits_forever() {
 }
 
 #[tokio::test]
-async fn a_long_error_text_is_not_read_to_its_end() {
+async fn d09_a_long_error_text_is_not_read_to_its_end() {
     let server = Server::start(|_, _| Reply::new(404).body(vec![b'x'; 1 << 20])).await;
     let error = fetch_with(&client(), &server.source("x:1"))
         .await
@@ -173,7 +175,7 @@ async fn a_long_error_text_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_server_that_sends_byte_by_byte_does_not_keep_us() {
+async fn d09_a_server_that_sends_byte_by_byte_does_not_keep_us() {
     let patience = Patience {
         idle_timeout: Duration::from_millis(200),
         attempts: 1,
@@ -233,4 +235,44 @@ async fn a_client_that_is_offline_connects_to_nobody() {
     fetch_with(&client, &source).await.unwrap_err();
     client.check_login(&server.host()).await.unwrap_err();
     assert!(server.asked().is_empty());
+}
+
+/// Servers that do not keep to the protocol: one says ever more headers, one hears without speaking.
+#[tokio::test]
+async fn d09_floods_of_headers_and_half_closed_connections_end() {
+    for is_flood in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut head = [0; 4096];
+                    drop(stream.read(&mut head).await);
+                    if is_flood {
+                        let mut sent = stream.write_all(b"HTTP/1.1 200 X\r\n").await;
+                        while sent.is_ok() {
+                            sent = stream.write_all(b"X-Flood: 0123456789\r\n").await;
+                        }
+                    } else {
+                        drop(stream.shutdown().await);
+                        while stream.read(&mut head).await.is_ok_and(|read| read > 0) {}
+                    }
+                });
+            }
+        });
+        let patience = Patience {
+            idle_timeout: Duration::from_secs(2),
+            attempts: 2,
+            ..PATIENCE
+        };
+        let name = format!("127.0.0.1:{port}/x:1").parse().unwrap();
+        let start = Instant::now();
+        let fetched = client_of(patience)
+            .fetch_document(&ImageSource::Registry(name))
+            .await;
+        assert!(fetched.is_err(), "{is_flood}");
+        assert!(start.elapsed() < Duration::from_secs(20), "{is_flood}");
+        serving.abort();
+    }
 }

@@ -39,6 +39,14 @@ pub(crate) fn program_for_everybody() -> PathBuf {
     program
 }
 
+/// How many rounds a race is tried for, unless `make stress` wants more.
+pub(crate) fn rounds(short: u32) -> u32 {
+    let wanted = std::env::var("RBUILD_STRESS_ROUNDS").ok();
+    wanted
+        .and_then(|wanted| wanted.parse().ok())
+        .unwrap_or(short)
+}
+
 /// Says that this machine cannot run the case, and ends it.
 pub(crate) fn skip(reason: &str) -> ! {
     eprintln!("SKIPPED: {reason}");

@@ -11,7 +11,6 @@ use oci::{BaseLayer, Digest, Hasher};
 use crate::content::ContentStore;
 use crate::layer::Limits;
 use crate::layer::apply::{self, ExtractError, UnpackError};
-use crate::layer::compress::Decoded;
 use crate::layer::tar::{Entry, TarReader, What};
 use crate::layer::whiteout::{Mark, mark};
 
@@ -95,13 +94,18 @@ impl FileTree {
         let blob = content.open(&layer.descriptor.digest)?;
         let limits = Limits::STANDARD;
         apply::read_layer(blob, layer, &limits, |decoded| {
-            self.add_tar(decoded, limits)
+            self.add_tar(decoded, &limits)
         })
     }
 
-    fn add_tar(&mut self, decoded: &mut Decoded, limits: Limits) -> Result<(), ExtractError> {
+    /// Puts a layer, whose uncompressed tar this is, over what there is.
+    ///
+    /// # Errors
+    ///
+    /// It is malformed, passes a limit, or cannot be read.
+    pub fn add_tar(&mut self, tar: impl io::Read, limits: &Limits) -> Result<(), ExtractError> {
         self.layers += 1;
-        let mut reader = TarReader::new(decoded, limits);
+        let mut reader = TarReader::new(tar, *limits);
         while let Some(entry) = reader.next()? {
             let Some(path) = plain(&entry.path) else {
                 continue;

@@ -293,7 +293,7 @@ fn what_dead_processes_left_is_removed_and_the_living_are_spared() {
 
 #[test]
 fn u23_removal_never_follows_swapped_links() {
-    const ROUNDS: usize = 300;
+    let rounds = crate::fixture::rounds(300);
     let directory = tempfile::tempdir().unwrap();
     let canary = Canary::new(directory.path());
     let tree = directory.path().join("canary-sibling");
@@ -312,7 +312,7 @@ fn u23_removal_never_follows_swapped_links() {
                 }
             }
         });
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             // Made where the other side does not look, for making it follows links.
             let next = tree.join("next");
             for name in ["a", "b", "sub/c", "sub/d/e"] {
