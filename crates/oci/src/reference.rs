@@ -105,15 +105,15 @@ impl Reference {
         format!("{}/{}", self.registry, self.repository)
     }
 
-    /// Returns the reference as people write it: without Docker Hub's host and `library/`.
+    /// Returns the reference as people write it: without Docker Hub's host and `library/`, unless it
+    /// would mean something else then, as `docker.io/a.b/c` would.
     pub fn familiar(&self) -> String {
-        let name = match self.registry.as_str() {
-            DOCKER_HUB => self
-                .repository
-                .strip_prefix("library/")
-                .unwrap_or(&self.repository)
-                .to_owned(),
-            _ => self.name(),
+        let short = self.repository.strip_prefix("library/");
+        let short = short.unwrap_or(&self.repository);
+        let (registry, repository) = completed(short);
+        let name = match registry == self.registry && repository == self.repository {
+            true => short.to_owned(),
+            false => self.name(),
         };
         format!("{name}{}", Suffix(self))
     }
@@ -151,11 +151,7 @@ impl FromStr for Reference {
         if let Some(tag) = tag {
             check(is_tag(tag), text, tag)?;
         }
-        let (registry, path) = split_registry(name);
-        let repository = match registry {
-            DOCKER_HUB if !path.contains('/') => format!("library/{path}"),
-            _ => path.to_owned(),
-        };
+        let (registry, repository) = completed(name);
         if repository.chars().any(|c| c.is_ascii_uppercase()) {
             return Err(ReferenceError::UpperCase { repository });
         }
@@ -178,6 +174,16 @@ impl FromStr for Reference {
             digest,
         })
     }
+}
+
+/// Splits a name into registry and repository, and adds what people leave out of it.
+fn completed(name: &str) -> (&str, String) {
+    let (registry, path) = split_registry(name);
+    let repository = match registry {
+        DOCKER_HUB if !path.contains('/') => format!("library/{path}"),
+        _ => path.to_owned(),
+    };
+    (registry, repository)
 }
 
 fn check(legal: bool, text: &str, part: &str) -> Result<(), ReferenceError> {
@@ -292,6 +298,17 @@ mod tests {
         for (text, full, familiar) in [
             ("alpine", "docker.io/library/alpine:latest", "alpine:latest"),
             ("user/app", "docker.io/user/app:latest", "user/app:latest"),
+            // Found by fuzzing: without its host it would be on another one.
+            (
+                "docker.io/a.b/c",
+                "docker.io/a.b/c:latest",
+                "docker.io/a.b/c:latest",
+            ),
+            (
+                "docker.io/library/library/a",
+                "docker.io/library/library/a:latest",
+                "docker.io/library/library/a:latest",
+            ),
             (
                 "index.docker.io/x",
                 "docker.io/library/x:latest",
