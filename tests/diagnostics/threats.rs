@@ -222,7 +222,7 @@ fn locked(file: &Path) -> Vec<(String, Vec<u32>)> {
 }
 
 fn all_locked() -> Vec<(String, Vec<u32>)> {
-    let fuzzed = ["dockerfile-parser"];
+    let fuzzed = ["dockerfile-parser", "oci", "store"];
     let mut files = vec![repository("Cargo.lock")];
     files.extend(fuzzed.map(|name| repository("crates").join(name).join("fuzz/Cargo.lock")));
     let crates: Vec<_> = files.iter().flat_map(|file| locked(file)).collect();
