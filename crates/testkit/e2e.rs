@@ -77,6 +77,8 @@ mod registries;
 mod remote;
 #[path = "e2e/repeat.rs"]
 mod repeat;
+#[path = "e2e/rights.rs"]
+mod rights;
 #[path = "e2e/rungs.rs"]
 mod rungs;
 #[path = "e2e/schemas.rs"]
@@ -139,6 +141,7 @@ fn run() -> anyhow::Result<ExitCode> {
         registries::TESTS,
         remote::TESTS,
         repeat::TESTS,
+        rights::TESTS,
         rungs::TESTS,
         schemas::TESTS,
         secrecy::TESTS,

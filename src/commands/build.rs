@@ -33,6 +33,7 @@ use dockerfile::ast::Dockerfile;
 use dockerfile::lint::Warning;
 use dockerfile::{Source, Span};
 use exporter::{Ahead, Delivered, Image, Orders, Request};
+use graph::op::Gaining;
 use graph::{Graph, TargetPlatforms};
 use registry::{CaBundle, Client};
 use sandbox::{Entered, Isolation};
@@ -50,7 +51,7 @@ use crate::ui::report::{self, Detail, Excerpt, Failure, Paint};
 
 pub(crate) use args::BuildArgs;
 use bases::{Clock, Evaluation};
-use checks::Checks;
+use checks::{Checks, SecretInHistory};
 use contexts::{Contexts, Elsewhere, Found};
 use explain::{Built, Explanation, Watch};
 use lookup::Lookup;
@@ -248,10 +249,31 @@ impl Build<'_> {
     async fn run(&mut self, contexts: &Contexts) -> Result<Option<Delivered>, Failure> {
         let graph = self.lower(contexts).await?;
         self.checks.verdict(&self.warnings)?;
+        self.refuse_secrets()?;
         self.check_offline(&graph).await?;
         self.check_push().await?;
         let solution = self.solve(contexts, &graph).await?;
         self.deliver(&images(&graph, &solution), &graph).await
+    }
+
+    /// Refuses secrets that would be in the image's history, where the user is strict about that.
+    fn refuse_secrets(&self) -> Result<(), Failure> {
+        let definition = &self.options.definition;
+        if definition.provisions.gaining == Gaining::Allowed {
+            return Ok(());
+        }
+        let found = SecretInHistory::find(&self.warnings, self.parsed, &definition.build_args);
+        found.map_err(|error| {
+            let excerpt = Excerpt {
+                source: Arc::clone(self.source),
+                instruction: error.span,
+                mark: None,
+            };
+            let help = "use RUN --mount=type=secret, or build without --strict".to_owned();
+            Failure::new(&error, Some(help))
+                .of_build()
+                .at(Some(&excerpt))
+        })
     }
 
     async fn lower(&mut self, contexts: &Contexts) -> Result<Graph, Failure> {

@@ -27,7 +27,7 @@ pub struct Definition {
     pub network: NetworkMode,
     /// `--allow`: what steps may ask for beyond the usual.
     pub entitlements: BTreeSet<Entitlement>,
-    /// `--add-host`, `--shm-size`, `--ulimit`: what every step is given.
+    /// `--add-host`, `--shm-size`, `--ulimit`, `--cap-add`, `--strict`: what every step is given.
     pub provisions: Provisions,
     /// `SOURCE_DATE_EPOCH` of the environment, which counts where `build_args` have none.
     pub source_date_epoch: Option<String>,

@@ -169,6 +169,28 @@ pub struct Provisions {
     pub shm_size_bytes: Option<u64>,
     /// `--ulimit`
     pub limits: Vec<ResourceLimit>,
+    /// `--cap-add`: names of capabilities beside the usual ones, sorted, each once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// Whether programs give rights to whoever executes them.
+    #[serde(skip_serializing_if = "Gaining::is_allowed")]
+    pub gaining: Gaining,
+}
+
+/// Whether programs with set-id bits or file capabilities give rights to whoever executes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Gaining {
+    /// They do, as `sudo` needs it.
+    #[default]
+    Allowed,
+    /// They do not: `--strict`.
+    Never,
+}
+
+impl Gaining {
+    fn is_allowed(&self) -> bool {
+        *self == Self::Allowed
+    }
 }
 
 /// A host that steps know by name.

@@ -61,6 +61,7 @@ fn main() {
                 resolv_conf: String::new(),
                 network,
                 confinement: sandbox::Confinement::Full,
+                rights: rbuild_sandbox::Rights::default(),
                 shm_size_bytes: 64 << 20,
                 limits: Vec::new(),
             };

@@ -31,7 +31,7 @@ use crate::identity::Identity;
 use crate::step::{CHILD_NAME, SettingUp, StepError, StepStatus};
 use crate::supervisor::Supervisor;
 use crate::wire::{self, Message};
-use crate::{Confinement, Network, RootFs, StepSpec, sys};
+use crate::{Confinement, Network, Rights, RootFs, StepSpec, sys};
 
 /// Turns this process into the child of a step if it was started as one, and never returns then.
 ///
@@ -143,6 +143,7 @@ fn run_in(
                 procfs,
                 identity: world.identity.clone(),
                 confinement: spec.confinement,
+                rights: &spec.rights,
             };
             (supervision, Some(theirs))
         }
@@ -167,6 +168,7 @@ enum Supervision<'a> {
         procfs: &'a OwnedFd,
         identity: Identity,
         confinement: Confinement,
+        rights: &'a Rights,
     },
     Running(Supervisor),
 }
@@ -189,10 +191,11 @@ impl Supervision<'_> {
                 procfs,
                 identity,
                 confinement,
+                rights,
             } => match wire::receive_descriptor(&from) {
                 Ok(listener) => {
                     let supervisor =
-                        Supervisor::new(listener, procfs.as_fd(), &identity, confinement)
+                        Supervisor::new(listener, procfs.as_fd(), &identity, confinement, rights)
                             .setting_up("supervise the step")?;
                     Ok(Self::Running(supervisor))
                 }

@@ -25,6 +25,7 @@
 //!   needs setuid programs. The ids they reach are mapped ones.
 
 mod architecture;
+mod capability;
 pub mod cgroup;
 mod child;
 pub mod elf;
@@ -42,6 +43,7 @@ mod sys;
 mod wire;
 
 pub use architecture::{Architecture, UnknownArchitecture};
+pub use capability::{Capability, CapabilityError};
 pub use child::run_if_child;
 pub use emulation::{Emulation, EmulationError, Emulators, How, Unusable};
 pub use enter::{
@@ -49,8 +51,8 @@ pub use enter::{
 };
 pub use rootfs::{OsError, RootError};
 pub use spec::{
-    Access, Bind, Confinement, Limit, Mount, MountSource, Network, Resource, RootFs, StepSpec,
-    Tree, UnknownResource,
+    Access, Bind, Confinement, Gaining, Limit, Mount, MountSource, Network, Resource, Rights,
+    RootFs, StepSpec, Tree, UnknownResource,
 };
 pub use step::{Ended, Killer, Stdio, Step, StepError, StepStatus, spawn};
 pub use sys::no_new_privileges;

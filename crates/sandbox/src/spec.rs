@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Capability;
+
 /// One command and the world it sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepSpec {
@@ -31,6 +33,8 @@ pub struct StepSpec {
     pub network: Network,
     /// What of the kernel it may use.
     pub confinement: Confinement,
+    /// What differs from the rights that steps have.
+    pub rights: Rights,
     /// Size of `/dev/shm`; 64 MiB is what everybody uses.
     pub shm_size_bytes: u64,
     /// Resource limits (`--ulimit`); the others stay as rbuild's own, core dumps off.
@@ -171,6 +175,26 @@ pub enum Confinement {
     /// Every capability over the build's own user namespace and every system call
     /// (`RUN --security=insecure`).
     NamespacesOnly,
+}
+
+/// Rights beside those that steps have, and fewer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// Capabilities beside the usual ten (`--cap-add`). They are rights over a user namespace: not for
+    /// steps that have none of their own.
+    pub capabilities: Vec<Capability>,
+    /// Whether programs give rights to whoever executes them.
+    pub gaining: Gaining,
+}
+
+/// Whether programs with set-id bits or file capabilities give rights to whoever executes them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gaining {
+    /// They do, as `sudo` needs it.
+    #[default]
+    Allowed,
+    /// They do not (`no_new_privs`).
+    Never,
 }
 
 /// A limit on one resource, as `setrlimit` takes it.

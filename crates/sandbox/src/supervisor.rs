@@ -41,7 +41,7 @@ use ownership::Records;
 use rustix::io::Errno;
 
 use crate::identity::Identity;
-use crate::{Confinement, seccomp, sys};
+use crate::{Confinement, Rights, seccomp, sys};
 use call::Call;
 use identity::Identities;
 use target::Target;
@@ -90,8 +90,11 @@ impl Supervisor {
         procfs: BorrowedFd<'_>,
         identity: &Identity,
         confinement: Confinement,
+        rights: &Rights,
     ) -> io::Result<Self> {
         rustix::process::fchdir(procfs)?;
+        let mut added = rights.capabilities.iter();
+        let changes_root = added.any(|capability| capability.changes_root());
         let calls = seccomp::supervised_calls()
             .filter_map(|(audit, number, name)| {
                 let call = Call::named(name, seccomp::is_native(audit))?;
@@ -101,10 +104,10 @@ impl Supervisor {
         Ok(Self {
             listener,
             calls,
-            identities: Identities::new(identity),
+            identities: Identities::new(identity, rights.gaining),
             roots: match confinement {
-                Confinement::Full => Roots::Shared,
-                Confinement::NamespacesOnly => Roots::Various,
+                Confinement::Full if !changes_root => Roots::Shared,
+                Confinement::Full | Confinement::NamespacesOnly => Roots::Various,
             },
         })
     }

@@ -4,7 +4,7 @@
 //! it reads, never the way that content came about. So a base that was pulled again, a stage that
 //! ran again to the same files or a context that was only touched do not run anything again.
 
-use graph::op::{CopyOp, MakeDirectoryOp, Mount, MountKind, Provisions, RunOp};
+use graph::op::{CopyOp, Gaining, MakeDirectoryOp, Mount, MountKind, Provisions, RunOp};
 use oci::{Digest, Hasher};
 use serde::Serialize;
 
@@ -45,6 +45,8 @@ impl CacheKey {
             hosts,
             shm_size_bytes,
             limits,
+            capabilities,
+            gaining,
         } = provisions;
         // An address may be another one on every machine and in every network; whoever adds a host
         // says with its name what it is for.
@@ -69,6 +71,13 @@ impl CacheKey {
         key.feed("hosts", &hosts);
         key.feed("shm size", shm_size_bytes);
         key.feed("limits", limits);
+        // What steps usually have is in no key.
+        if !capabilities.is_empty() {
+            key.feed("capabilities", capabilities);
+        }
+        if *gaining == Gaining::Never {
+            key.feed("gaining", gaining);
+        }
         key.feed("platform", platform);
         key.finish()
     }

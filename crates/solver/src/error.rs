@@ -78,6 +78,9 @@ pub enum SolveErrorKind {
     /// A resource that is to be limited is none.
     #[error(transparent)]
     Resource(#[from] sandbox::UnknownResource),
+    /// A capability is none, or not for steps.
+    #[error(transparent)]
+    Capability(#[from] sandbox::CapabilityError),
     /// A host name of the step is none.
     #[error(transparent)]
     HostName(#[from] sandbox::network::BadHostName),
@@ -191,6 +194,7 @@ impl SolveErrorKind {
             | Self::Root(_)
             | Self::Identity(_)
             | Self::Resource(_)
+            | Self::Capability(_)
             | Self::HostName(_)
             | Self::Tar(_)
             | Self::Record(_)

@@ -1,10 +1,11 @@
 //! Which findings about a Dockerfile are reported, and whether they fail the build
 //! (`dockerfile.md` §17).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dockerfile::ast::Dockerfile;
-use dockerfile::lint::{self, CheckConfig, Warning};
+use dockerfile::Span;
+use dockerfile::ast::{Dockerfile, Kind};
+use dockerfile::lint::{self, CheckConfig, Rule, Warning};
 use graph::Graph;
 
 use super::options::Options;
@@ -87,6 +88,46 @@ impl Checks {
             rules: rules.join(", "),
         };
         Err(Failure::new(&violation, None).of_build())
+    }
+}
+
+/// A secret that is an argument or a variable, for who wants none.
+#[derive(Debug, thiserror::Error)]
+#[error("what is given to ARG or ENV can be read in the image, and this looks like a secret")]
+pub(super) struct SecretInHistory {
+    /// The instruction.
+    pub(super) span: Span,
+}
+
+impl SecretInHistory {
+    /// Finds the first of the `findings` that is one: a variable, or an argument that has a value, by
+    /// default or by `args`.
+    pub(super) fn find(
+        findings: &[Warning],
+        dockerfile: &Dockerfile,
+        args: &BTreeMap<String, String>,
+    ) -> Result<(), Self> {
+        let stages = dockerfile.stages.iter();
+        for instruction in stages.flat_map(|stage| &stage.instructions) {
+            // Of others, only variables are called secrets.
+            let has_value = if let Kind::Arg(arg) = &instruction.kind {
+                arg.declarations.iter().any(|declared| {
+                    declared.default.is_some() || args.contains_key(&declared.name.text)
+                })
+            } else {
+                true
+            };
+            let is_found = findings.iter().any(|finding| {
+                finding.rule == Rule::SecretsUsedInArgOrEnv
+                    && finding.span.start == instruction.span.start
+            });
+            if is_found && has_value {
+                return Err(Self {
+                    span: instruction.span,
+                });
+            }
+        }
+        Ok(())
     }
 }
 

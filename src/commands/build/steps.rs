@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use crate::args::values::Right;
-use graph::op::{Entitlement, ExtraHost, NetworkMode, Provisions, ResourceLimit};
+use crate::args::values::{self, Right};
+use graph::op::{Entitlement, ExtraHost, Gaining, NetworkMode, Provisions, ResourceLimit};
 use sandbox::network::{BadHostName, HostEntry};
+use sandbox::{Capability, CapabilityError};
 use solver::DeviceDirectories;
 
 /// Options that hold for all RUN steps.
@@ -20,6 +21,18 @@ pub(crate) struct StepArgs {
     /// Size of /dev/shm in RUN steps [default: 64m]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) shm_size: Option<u64>,
+
+    /// Give RUN steps a right of root that they usually lack, as in NET_RAW; repeatable
+    #[arg(long = "cap-add", value_name = "CAPABILITY,…", value_delimiter = ',',
+          value_parser = capability)]
+    pub(crate) capabilities: Vec<Capability>,
+
+    /// Let no program give rights to RUN steps, as sudo does, and refuse arguments and variables that
+    /// look like secrets
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          value_parser = values::boolean)]
+    pub(crate) strict: bool,
 
     /// Directory with descriptions of devices for RUN --device; repeatable [default: /etc/cdi and
     /// /var/run/cdi]
@@ -46,6 +59,16 @@ pub(crate) enum StepValueError {
     LimitForm { text: String },
     #[error(transparent)]
     Resource(#[from] sandbox::UnknownResource),
+    #[error(
+        "{0}; RUN --security=insecure has every right in its namespace, where \
+         --allow security.insecure lets it"
+    )]
+    RefusedCapability(CapabilityError),
+    #[error("{source}{}", did_you_mean(nearest.as_deref()))]
+    UnknownCapability {
+        source: CapabilityError,
+        nearest: Option<String>,
+    },
     #[error("invalid limit {text}: {soft} is above the hard limit {hard}")]
     SoftAboveHard {
         text: String,
@@ -70,13 +93,38 @@ impl StepArgs {
             limits.retain(|known| known.resource != limit.resource);
             limits.push(limit.clone());
         }
+        let capabilities = self.capabilities.iter();
+        let capabilities: BTreeSet<String> = capabilities.map(ToString::to_string).collect();
         Provisions {
             hosts: self.hosts.clone(),
             // As with Docker, 0 is the default.
             shm_size_bytes: self.shm_size.filter(|size| *size > 0),
             limits,
+            capabilities: capabilities.into_iter().collect(),
+            gaining: match self.strict {
+                true => Gaining::Never,
+                false => Gaining::Allowed,
+            },
         }
     }
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!(" (did you mean {name}?)"))
+}
+
+fn capability(text: &str) -> Result<Capability, StepValueError> {
+    text.parse().map_err(|source| match source {
+        CapabilityError::Refused { .. } => StepValueError::RefusedCapability(source),
+        CapabilityError::Unknown { .. } => {
+            let names = Capability::names();
+            let nearest = dockerfile::lint::suggestion(&text.to_ascii_uppercase(), names);
+            StepValueError::UnknownCapability {
+                nearest: nearest.map(str::to_owned),
+                source,
+            }
+        }
+    })
 }
 
 /// What steps may ask for. Who chooses the host's network for all of them allows it.
@@ -190,6 +238,16 @@ mod tests {
         ] {
             assert!(extra_host(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn capabilities_are_a_closed_list() {
+        assert_eq!(capability("cap_net_raw").unwrap().name(), "NET_RAW");
+        assert_eq!(
+            text(capability("NETRAW")),
+            "unknown capability NETRAW (did you mean NET_RAW?)"
+        );
+        assert!(text(capability("SYS_ADMIN")).starts_with("capability SYS_ADMIN is not given"));
     }
 
     #[test]

@@ -134,6 +134,7 @@ fn spec(
         resolv_conf: resolv_conf.map_err(|error| Failure::new(&error, None))?,
         network,
         confinement: sandbox::Confinement::Full,
+        rights: sandbox::Rights::default(),
         shm_size_bytes: SHM_SIZE_BYTES,
         limits: Vec::new(),
     })

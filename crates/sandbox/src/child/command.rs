@@ -16,7 +16,7 @@ use crate::rootfs::walk::file_type;
 use crate::rootfs::{Doing, OsError};
 use crate::seccomp::{self, Coverage};
 use crate::step::{SettingUp, StepError};
-use crate::{Confinement, Limit, Resource, StepSpec, elf, sys, wire};
+use crate::{Confinement, Gaining, Limit, Resource, StepSpec, elf, sys, wire};
 
 /// What root of a step may do; Buildah's ten. All are rights over the step's own ids and files.
 const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -67,7 +67,10 @@ fn become_command(
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // Everything but 0, 1 and 2 goes with the exec; until then a failure can be reported.
     sys::close_on_exec_from(3).setting_up("close descriptors")?;
-    let kept = kept_capabilities(spec.confinement)?;
+    let kept = kept_capabilities(spec)?;
+    if spec.rights.gaining == Gaining::Never {
+        rustix::thread::set_no_new_privs(true).setting_up("give up set-id programs")?;
+    }
     match supervised {
         None => {
             become_user(&world.identity)?;
@@ -151,9 +154,12 @@ fn enter_cwd(spec: &StepSpec, world: &World) -> Result<(), StepError> {
 }
 
 /// Drops what the command is not to have for good; returns what it keeps.
-fn kept_capabilities(confinement: Confinement) -> Result<CapabilitySet, StepError> {
-    let kept = match confinement {
-        Confinement::Full => CAPABILITIES,
+fn kept_capabilities(spec: &StepSpec) -> Result<CapabilitySet, StepError> {
+    let kept = match spec.confinement {
+        Confinement::Full => {
+            let added = spec.rights.capabilities.iter();
+            added.fold(CAPABILITIES, |all, added| all.union(added.bit()))
+        }
         Confinement::NamespacesOnly => {
             let own = rustix::thread::capabilities(None).setting_up("read capabilities")?;
             own.permitted

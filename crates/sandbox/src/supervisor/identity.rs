@@ -9,6 +9,7 @@ use rustix::process::Pid;
 use super::call::Width;
 use super::target::{Follow, Place, Target};
 use super::{Answer, RECORDS, left_to_kernel};
+use crate::Gaining;
 use crate::identity::Identity;
 use crate::seccomp::supervised::IDENTITY_LIMIT;
 use crate::sys;
@@ -92,11 +93,12 @@ impl Credentials {
 pub(super) struct Identities {
     known: Vec<Credentials>,
     numbers: HashMap<Credentials, u64>,
+    gaining: Gaining,
 }
 
 impl Identities {
     /// Everybody begins as `identity`.
-    pub(super) fn new(identity: &Identity) -> Self {
+    pub(super) fn new(identity: &Identity, gaining: Gaining) -> Self {
         let first = Credentials {
             user: Triple::all(identity.uid),
             group: Triple::all(identity.gid),
@@ -107,6 +109,7 @@ impl Identities {
         Self {
             numbers: HashMap::from([(first.clone(), 0)]),
             known: vec![first],
+            gaining,
         }
     }
 
@@ -247,10 +250,11 @@ impl Identities {
             return Ok(Answer::Continue);
         }
         let owner = RECORDS.read(std::os::fd::AsFd::as_fd(&program), &stat)?;
-        if stat.st_mode & 0o4000 != 0 {
+        let gains = |bits: u32| self.gaining == Gaining::Allowed && stat.st_mode & bits == bits;
+        if gains(0o4000) {
             credentials.user.effective = owner.uid;
         }
-        if stat.st_mode & 0o2010 == 0o2010 {
+        if gains(0o2010) {
             credentials.group.effective = owner.gid;
         }
         credentials.keeps_rights = false;

@@ -150,6 +150,7 @@ impl Fixture {
             resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
             network: Network::None,
             confinement: sandbox::Confinement::Full,
+            rights: rbuild_sandbox::Rights::default(),
             shm_size_bytes: 64 << 20,
             limits: Vec::new(),
         };

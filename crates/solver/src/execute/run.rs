@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::VertexId;
-use graph::op::{NetworkMode, Provisions, RunOp, SecurityMode};
+use graph::op::{self, NetworkMode, Provisions, RunOp, SecurityMode};
 use graph::quote::quoted;
 use rustix::event::{PollFd, PollFlags, poll};
 use sandbox::network::HostEntry;
-use sandbox::{Confinement, Killer, Limit, Network, Stdio, Step, StepSpec, StepStatus};
+use sandbox::{Confinement, Killer, Limit, Network, Rights, Stdio, Step, StepSpec, StepStatus};
 use store::LayerDraft;
 
 use self::mounts::{Held, Mounts};
@@ -204,6 +204,7 @@ fn spec(
             SecurityMode::Sandbox => Confinement::Full,
             SecurityMode::Insecure => Confinement::NamespacesOnly,
         },
+        rights: rights(&op.provisions)?,
         shm_size_bytes: op.provisions.shm_size_bytes.unwrap_or(SHM_SIZE_BYTES),
         limits: limits(&op.provisions)?,
     })
@@ -217,6 +218,19 @@ fn extra_hosts(provisions: &Provisions) -> Vec<HostEntry> {
             address: host.address,
         })
         .collect()
+}
+
+fn rights(provisions: &Provisions) -> Result<Rights, SolveErrorKind> {
+    let capabilities = provisions.capabilities.iter();
+    Ok(Rights {
+        capabilities: capabilities
+            .map(|name| name.parse())
+            .collect::<Result<_, _>>()?,
+        gaining: match provisions.gaining {
+            op::Gaining::Allowed => sandbox::Gaining::Allowed,
+            op::Gaining::Never => sandbox::Gaining::Never,
+        },
+    })
 }
 
 fn limits(provisions: &Provisions) -> Result<Vec<Limit>, SolveErrorKind> {
