@@ -93,6 +93,7 @@ pub(crate) fn run(
 
     // Everything above needs no namespace; everything below may start threads.
     let entered = setup::enter(global)?;
+    options.check_rights(entered.isolation)?;
     let store = setup::open_layers(&root)?;
     setup::make_room(&store, room.as_ref());
     let shown = shown::beside_log(options.shown, global, environment);

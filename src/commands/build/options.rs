@@ -12,6 +12,7 @@ use graph::git::GitSource;
 use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::Platform;
 use registry::Network;
+use sandbox::Isolation;
 use solver::{Caching, DeviceDirectories, Freshness, Secret, SshAgent};
 
 use super::args::{BuildArgs, ProgressMode};
@@ -103,6 +104,8 @@ enum OptionError {
     Secret(#[from] SecretError),
     #[error("build context {name}: {} is not a directory", path.display())]
     ContextDirectory { name: String, path: PathBuf },
+    #[error("--cap-add needs a user namespace, which steps of isolation {isolation} do not have")]
+    Rights { isolation: Isolation },
     #[error("SOURCE_DATE_EPOCH {seconds} is not a time that can be written")]
     Time { seconds: i64 },
 }
@@ -119,6 +122,7 @@ impl OptionError {
             | Self::Offline { .. }
             | Self::DefaultPlatform { .. }
             | Self::ContextDirectory { .. }
+            | Self::Rights { .. }
             | Self::Time { .. } => None,
         }
     }
@@ -214,6 +218,16 @@ impl Options {
         match self.freshness {
             Freshness::Waived => Network::Closed,
             Freshness::Required | Freshness::Preferred => Network::Open,
+        }
+    }
+
+    /// Refuses more rights for steps where they have no user namespace, as the rights would be over
+    /// everything around them. Rungs are named that have one: nobody can forget to decide about another.
+    pub(super) fn check_rights(&self, isolation: Isolation) -> Result<(), Failure> {
+        let has_namespace = matches!(isolation, Isolation::Full | Isolation::OneId);
+        match has_namespace || self.definition.provisions.capabilities.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::new(&OptionError::Rights { isolation }, None)),
         }
     }
 
