@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    BuildArgs, CompletionArgs, CopyArgs, DiffArgs, DoctorArgs, DuArgs, ExplainArgs, ImagesArgs,
-    ImagetoolsArgs, InspectArgs, JoinArgs, LoadArgs, LoginArgs, LogoutArgs, ManifestArgs,
-    PruneArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VerifyArgs,
+    BuildArgs, CompletionArgs, CopyArgs, DiffArgs, DoctorArgs, DuArgs, EmulatorsArgs, ExplainArgs,
+    ImagesArgs, ImagetoolsArgs, InspectArgs, JoinArgs, LoadArgs, LoginArgs, LogoutArgs,
+    ManifestArgs, PruneArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VerifyArgs,
 };
 
 pub(crate) mod values;
@@ -108,6 +108,8 @@ pub(crate) enum Command {
     Du(DuArgs),
     /// Remove from the local store what no image needs and no build uses
     Prune(PruneArgs),
+    /// Take emulators of other platforms out of images, list and remove them
+    Emulators(EmulatorsArgs),
     /// Check the local store, file by file
     Verify(VerifyArgs),
     /// Tell what this machine lets rbuild do, and what would make it better

@@ -18,6 +18,10 @@
 //! reserved-space = "10%"               # so much is kept in any case; of the disk, or as in "10GB"
 //! max-used-space = "60%"               # no more than this
 //! min-free-space = "20%"               # less, where the disk has less room than this
+//!
+//! [emulators]
+//! "linux/arm64" = "/opt/qemu-aarch64"  # what runs programs of a platform; relative to this file
+//! image = "example.com/qemu@sha256:…"  # what `rbuild emulators install` takes emulators out of
 //! ```
 //!
 //! The file is `$RBUILD_CONFIG`, else `$XDG_CONFIG_HOME/rbuild/config.toml`, else
@@ -36,11 +40,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use oci::Reference;
+use oci::reference::ReferenceError;
 use registry::{CaBundle, CaBundleError, HostConfig, Mirror, RegistryConfig, Secret, Transport};
+use sandbox::Architecture;
 use serde::Deserialize;
 use store::Limits;
 
 use crate::commands::kept::{FilterError, Size};
+use crate::emulators::{self, ChoiceError};
 
 /// Every file that says how registries are reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +80,8 @@ struct File {
     registry: BTreeMap<String, RegistryTable>,
     #[serde(default)]
     store: StoreTable,
+    #[serde(default)]
+    emulators: EmulatorsTable,
 }
 
 /// `[store]`
@@ -130,6 +140,23 @@ struct RegistryTable {
     client_key: Option<PathBuf>,
 }
 
+/// `[emulators]`
+#[derive(Debug, Default, Deserialize)]
+struct EmulatorsTable {
+    image: Option<String>,
+    #[serde(flatten)]
+    platforms: BTreeMap<String, PathBuf>,
+}
+
+/// What the file says of emulators.
+#[derive(Debug, Default)]
+pub(crate) struct NamedEmulators {
+    /// What runs programs of which architecture.
+    pub(crate) programs: BTreeMap<Architecture, PathBuf>,
+    /// The image that emulators can be taken out of.
+    pub(crate) image: Option<Reference>,
+}
+
 /// Why the file could not be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -170,6 +197,17 @@ pub(crate) enum ConfigError {
     Bundle {
         path: PathBuf,
         source: CaBundleError,
+    },
+    #[error("configuration file {}: [emulators] {platform}: {source}", path.display())]
+    Emulator {
+        path: PathBuf,
+        platform: String,
+        source: ChoiceError,
+    },
+    #[error("configuration file {}: [emulators] image: {source}", path.display())]
+    EmulatorImage {
+        path: PathBuf,
+        source: ReferenceError,
     },
     #[error("certificate {} of registry `{host}`: {source}", path.display())]
     Certificate {
@@ -212,6 +250,8 @@ impl ConfigError {
             | Self::HalfIdentity { .. }
             | Self::TwoTransports { .. }
             | Self::Size { .. }
+            | Self::Emulator { .. }
+            | Self::EmulatorImage { .. }
             | Self::Certificate { .. } => None,
         }
     }
@@ -259,6 +299,44 @@ pub(crate) fn load_room(own: Option<&Location>) -> Result<Option<Room>, ConfigEr
         Some((path, text)) => parse_room(path, &text),
         None => parse_room(Path::new(""), ""),
     }
+}
+
+/// Reads which emulators there are.
+///
+/// # Errors
+///
+/// As [`load`].
+pub(crate) fn load_emulators(own: Option<&Location>) -> Result<NamedEmulators, ConfigError> {
+    let Some((path, text)) = own.map(read).transpose()?.flatten() else {
+        return Ok(NamedEmulators::default());
+    };
+    let path = std::path::absolute(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let EmulatorsTable { image, platforms } = parse_file(&path, &text)?.emulators;
+    let image = image.map(|image| image.parse());
+    let image = image
+        .transpose()
+        .map_err(|source| ConfigError::EmulatorImage {
+            path: path.clone(),
+            source,
+        })?;
+    let programs = platforms
+        .into_iter()
+        .map(
+            |(platform, emulator)| match emulators::architecture(&platform) {
+                Ok(architecture) => Ok((architecture, folder.join(emulator))),
+                Err(source) => Err(ConfigError::Emulator {
+                    path: path.clone(),
+                    platform,
+                    source,
+                }),
+            },
+        )
+        .collect::<Result<_, _>>()?;
+    Ok(NamedEmulators { programs, image })
 }
 
 /// Returns a file's text; `None` where it need not be there and is not.

@@ -12,6 +12,7 @@
 mod args;
 mod commands;
 mod config;
+mod emulators;
 mod environment;
 mod files;
 mod gate;
@@ -91,6 +92,9 @@ fn run() -> ExitCode {
         Command::Logout(args) => done(commands::login::logout(&args, &environment)),
         Command::Run(args) => commands::run::run(*args, &cli.global, &environment),
         Command::Explain(args) => done(commands::explain::run(&args, &cli.global, &environment)),
+        Command::Emulators(args) => {
+            done(commands::emulators::run(&args, &cli.global, &environment))
+        }
         Command::Du(args) => done(commands::du::run(&args, &cli.global, &environment)),
         Command::Prune(args) => done(commands::prune::run(&args, &cli.global, &environment)),
         Command::Verify(args) => commands::verify::run(&args, &cli.global, &environment),

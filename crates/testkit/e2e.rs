@@ -35,6 +35,8 @@ mod devices;
 mod digests;
 #[path = "e2e/doctor.rs"]
 mod doctor;
+#[path = "e2e/emulation.rs"]
+mod emulation;
 #[path = "e2e/explain.rs"]
 mod explain;
 #[path = "e2e/five_commands.rs"]
@@ -121,6 +123,7 @@ fn run() -> anyhow::Result<ExitCode> {
         devices::TESTS,
         digests::TESTS,
         doctor::TESTS,
+        emulation::TESTS,
         explain::TESTS,
         five_commands::TESTS,
         flags::TESTS,

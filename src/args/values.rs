@@ -147,12 +147,17 @@ pub(crate) enum Right {
     OfSteps(Entitlement),
     /// `mode=delete` of an output, wherever its directory is.
     DeleteInOutput,
+    /// Base images with programs of another platform than they say.
+    ForeignBases,
 }
 
 /// Reads one right of `--allow`.
 pub(crate) fn entitlement(text: &str) -> Result<Right, ValueError> {
     if text == "buildx.local.delete" {
         return Ok(Right::DeleteInOutput);
+    }
+    if text == "platform.mismatch" {
+        return Ok(Right::ForeignBases);
     }
     let right = text.parse().map(Right::OfSteps);
     right.map_err(|_| ValueError::Entitlement {

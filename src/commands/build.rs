@@ -12,6 +12,7 @@ mod checks;
 mod contexts;
 mod events;
 pub(crate) mod explain;
+mod foreign;
 mod lookup;
 mod offline;
 mod options;
@@ -36,12 +37,13 @@ use exporter::{Ahead, Delivered, Image, Orders, Request};
 use graph::op::Gaining;
 use graph::{Graph, TargetPlatforms};
 use registry::{CaBundle, Client};
-use sandbox::{Entered, Isolation};
+use sandbox::{Emulators, Entered, Isolation};
 use solver::remote::{GitAccess, Policy};
 use solver::{Freshness, LayerMade, Packing, Remotes, Solution, SolveError, Solver, Stale};
 use store::Store;
 
 use crate::args::GlobalArgs;
+use crate::emulators;
 use crate::environment::Environment;
 use crate::interrupt::{self, blocking};
 use crate::setup;
@@ -54,6 +56,7 @@ use bases::{Clock, Evaluation};
 use checks::{Checks, SecretInHistory};
 use contexts::{Contexts, Elsewhere, Found};
 use explain::{Built, Explanation, Watch};
+use foreign::Foreign;
 use lookup::Lookup;
 use offline::{Missing, Shipped};
 use options::{Options, Shown};
@@ -71,6 +74,7 @@ pub(crate) fn run(
         environment.ca_bundle = Some(bundle.clone());
     }
     let environment = &environment;
+    let mut emulators = args.emulation.read(environment)?;
     let mut options = Options::read(args, environment)?;
     if let Some(call) = options.call {
         return call::run(call, &options, global, environment, paint);
@@ -95,6 +99,7 @@ pub(crate) fn run(
     let entered = setup::enter(global)?;
     options.check_rights(entered.isolation)?;
     let store = setup::open_layers(&root)?;
+    emulators.kept = emulators::kept(&root)?;
     setup::make_room(&store, room.as_ref());
     let shown = shown::beside_log(options.shown, global, environment);
     let progress = shown::progress(shown, &heading(&entered), environment)?;
@@ -111,6 +116,7 @@ pub(crate) fn run(
     tell_of(source, &progress);
     let mut build = Build {
         options: &options,
+        emulators,
         checks: Checks::read(&options, parsed)?,
         source,
         parsed,
@@ -128,6 +134,7 @@ pub(crate) fn run(
         watch: Arc::default(),
         explanation: OnceLock::new(),
         warnings: Vec::new(),
+        foreign: Vec::new(),
         notes: options.unknown_stages(parsed),
     };
     let result = interrupt::run(build.run(contexts));
@@ -227,6 +234,7 @@ fn remotes(
 /// What a build has to work with, and what it has to say at its end.
 struct Build<'a> {
     options: &'a Options,
+    emulators: Emulators,
     checks: Checks,
     source: &'a Arc<Source>,
     parsed: &'a Dockerfile,
@@ -241,6 +249,8 @@ struct Build<'a> {
     explanation: OnceLock<Explanation>,
     /// What is unwise in the Dockerfile, as far as it is known.
     warnings: Vec<Warning>,
+    /// Programs of other platforms than the images'.
+    foreign: Vec<Foreign>,
     /// What the user may not expect.
     notes: Vec<String>,
 }
@@ -254,6 +264,7 @@ impl Build<'_> {
         self.check_offline(&graph).await?;
         self.check_push().await?;
         let solution = self.solve(contexts, &graph).await?;
+        self.foreign = foreign::find(&graph, &solution);
         self.deliver(&images(&graph, &solution), &graph).await
     }
 
@@ -350,7 +361,8 @@ impl Build<'_> {
             caching: self.options.caching,
             freshness: self.options.freshness,
             renewed_stages: self.options.renewed_stages.clone(),
-            emulators: sandbox::Emulators::default(),
+            emulators: self.emulators.clone(),
+            foreign_bases: self.options.foreign_bases,
             latest_mtime: graph.source_date_epoch,
             started: SystemTime::now(),
             now: now.to_string(),
@@ -457,6 +469,15 @@ impl Build<'_> {
                 self.source.line_range(warning.span),
             ));
         }
+        for Foreign { text, span } in &self.foreign {
+            self.progress.warning(VertexWarning::new(
+                &load_name(self.source),
+                text,
+                "a machine of the image's platform cannot run it",
+                None,
+                self.source.line_range(*span),
+            ));
+        }
     }
 
     /// What stands below the progress.
@@ -471,6 +492,11 @@ impl Build<'_> {
             let stale = self.lookup.stale().into_iter().chain(self.remotes.stale());
             for warning in stale.map(|stale| outdated(&stale)) {
                 text += &report::warning(&warning, paint);
+            }
+            for Foreign { text: what, span } in &self.foreign {
+                let line = self.source.line_range(*span).0;
+                let place = format!("{}:{line}", self.source.name());
+                text += &report::warning(&format!("{what} ({place})"), paint);
             }
             for note in &self.notes {
                 text += &report::note(note, paint);

@@ -15,11 +15,14 @@ mod storage;
 
 use std::process::ExitCode;
 
+use sandbox::Emulators;
 use serde::Serialize;
 
 use crate::args::GlobalArgs;
+use crate::emulators::{self, EmulatorArgs};
 use crate::environment::Environment;
 use crate::jobs::Jobs;
+use crate::setup;
 use crate::ui;
 use crate::ui::report::{Class, Failure};
 
@@ -29,6 +32,9 @@ pub(crate) struct DoctorArgs {
     /// How the findings are written
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
+
+    #[command(flatten)]
+    pub(crate) emulation: EmulatorArgs,
 }
 
 /// The values of `--format`.
@@ -136,7 +142,7 @@ pub(crate) fn run(
     global: &GlobalArgs,
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
-    let findings = Findings::of(global, environment);
+    let findings = Findings::of(args, global, environment);
     ui::print(&match args.format {
         Format::Text => screen::of(&findings),
         // Plain data with string keys: serialising it has no way to go wrong.
@@ -148,17 +154,36 @@ pub(crate) fn run(
     })
 }
 
+/// The emulators that a build would have beside those of the machine.
+fn emulators(
+    args: &DoctorArgs,
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Result<Emulators, Failure> {
+    let mut emulators = args.emulation.read(environment)?;
+    // Whether there is a place for a store is found out elsewhere.
+    if let Ok(root) = setup::store_root(global, environment) {
+        emulators.kept = emulators::kept(&root)?;
+    }
+    Ok(emulators)
+}
+
 impl Findings {
-    fn of(global: &GlobalArgs, environment: &Environment) -> Self {
+    fn of(args: &DoctorArgs, global: &GlobalArgs, environment: &Environment) -> Self {
         let mut notes = Notes::default();
         // As in a build, files of the user are read before the user has other ids.
         let registries = registries::Registries::of(environment, &mut notes);
         let credentials = registries::CredentialSources::of(environment, &mut notes);
         let proxies = registries::Proxies::of(environment);
+        let emulators = emulators(args, global, environment);
+        let emulators = emulators.unwrap_or_else(|failure| {
+            notes.needed("platforms", failure.into());
+            Emulators::default()
+        });
         let isolation = machine::Isolation::enter(global, &mut notes);
         let storage = storage::Storage::of(global, environment, &isolation, &mut notes);
         let layers = machine::Layers::of(&isolation, storage.place(), &mut notes);
-        let platforms = machine::platforms(&isolation, &mut notes);
+        let platforms = machine::platforms(&isolation, &emulators, &mut notes);
         let network = machine::Network::of(environment, &mut notes);
         let limits = machine::Limits::of(&mut notes);
         // What is in the way comes first.

@@ -3,7 +3,7 @@
 //! What the command changes goes to a layer that is thrown away. The standard streams are the
 //! caller's own, signals are passed on, and the exit code of the command becomes that of rbuild.
 
-mod image;
+pub(in crate::commands) mod image;
 mod step;
 
 use std::process::ExitCode;
@@ -14,9 +14,10 @@ use oci::Platform;
 
 use crate::args::GlobalArgs;
 use crate::args::values::{self, KeyValue};
+use crate::emulators::EmulatorArgs;
 use crate::environment::Environment;
 use crate::ui::report::Failure;
-use crate::{interrupt, setup};
+use crate::{emulators, interrupt, setup};
 
 /// Options of `rbuild run`
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,9 @@ pub(crate) struct RunArgs {
     /// [default: $DOCKER_DEFAULT_PLATFORM, else this machine's, else the image's only one]
     #[arg(long, value_name = "PLATFORM", value_parser = values::platform)]
     pub(crate) platform: Option<Platform>,
+
+    #[command(flatten)]
+    pub(crate) emulation: EmulatorArgs,
 
     /// Set a variable; without a value it comes from the environment
     #[arg(short, long, value_name = "NAME[=VALUE]", allow_hyphen_values = true,
@@ -67,16 +71,18 @@ pub(crate) fn run(
         }
         (None, None) => None,
     };
+    let mut emulators = args.emulation.read(environment)?;
     let root = setup::store_root(global, environment)?;
     let client = setup::client(environment)?;
     setup::enter(global)?;
     let store = setup::open_layers(&root)?;
+    emulators.kept = emulators::kept(&root)?;
     let (image, lowers) = interrupt::run(async {
         let image = image::find(&store, &client, &args.image, wanted.as_ref()).await?;
         let lowers = image::unpack(&store, &client, &image).await?;
         Ok((image, lowers))
     })?;
-    let status = step::run(&store, &image, lowers, &args)?;
+    let status = step::run(&store, &image, lowers, &args, &emulators)?;
     Ok(ExitCode::from(
         u8::try_from(status.code()).unwrap_or(u8::MAX),
     ))

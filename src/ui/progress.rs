@@ -106,8 +106,21 @@ enum Report {
     Output { stream: Stream, bytes: Vec<u8> },
     Transfer { what: String, carried: Carried },
     Note(String),
+    Emulated(Phase),
     Finished(Outcome),
 }
+
+/// The beginning or the end of a step's emulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Its process starts.
+    Begin,
+    /// Its process has ended.
+    End,
+}
+
+/// What the time that a step's process runs under emulation is called.
+const UNDER_EMULATION: &str = "under emulation";
 
 enum Message {
     Step {
@@ -159,6 +172,8 @@ pub(crate) struct StepTime {
     pub(crate) duration: Duration,
     /// Whether an earlier result served.
     pub(crate) cached: bool,
+    /// How much of it its process ran under emulation.
+    pub(crate) emulated: Option<Duration>,
 }
 
 /// What is left to say when all is done.
@@ -254,6 +269,11 @@ impl Progress {
     /// Says something about a step, in one line.
     pub(crate) fn note(&self, step: StepId, text: String) {
         self.send(step, Report::Note(text));
+    }
+
+    /// Says that the process of a step starts to run under emulation, or has ended.
+    pub(crate) fn emulated(&self, step: StepId, phase: Phase) {
+        self.send(step, Report::Emulated(phase));
     }
 
     /// Says how a step ended.

@@ -438,7 +438,10 @@ pub(crate) fn timings(times: &[StepTime]) -> String {
         let cached = if step.cached { " CACHED" } else { "" };
         let seconds = units::milliseconds(step.duration);
         // Writing to a string has no way to go wrong.
-        let _infallible = writeln!(text, "{seconds:>10}  {}{cached}", step.name);
+        let emulated = step.emulated.map_or_else(String::new, |time| {
+            format!(" ({} under emulation)", units::milliseconds(time))
+        });
+        let _infallible = writeln!(text, "{seconds:>10}  {}{cached}{emulated}", step.name);
     }
     text
 }

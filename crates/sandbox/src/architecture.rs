@@ -96,6 +96,30 @@ impl Architecture {
         }
     }
 
+    /// Whether machines of this architecture run programs of the other; some of a kind do.
+    pub fn may_run(self, program: Self) -> bool {
+        self == program
+            || matches!(
+                (self, program),
+                (Self::Amd64, Self::I386) | (Self::Arm64, Self::Arm)
+            )
+    }
+
+    /// Whether its programs have 32-bit addresses.
+    pub fn is_32_bit(self) -> bool {
+        match self {
+            Self::I386 | Self::Arm | Self::Mips | Self::Mipsle => true,
+            Self::Amd64
+            | Self::Arm64
+            | Self::Loong64
+            | Self::Mips64
+            | Self::Mips64le
+            | Self::Ppc64le
+            | Self::Riscv64
+            | Self::S390x => false,
+        }
+    }
+
     /// The name in the programs of QEMU's user-mode emulation (`qemu-<name>`).
     pub fn qemu_name(self) -> &'static str {
         match self {

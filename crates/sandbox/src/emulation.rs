@@ -15,10 +15,12 @@
 
 mod emulators;
 mod error;
+mod image;
 mod probe;
 mod table;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +28,7 @@ use crate::Architecture;
 use emulators::usable;
 pub use emulators::{Emulators, check, version};
 pub use error::{EmulationError, Unusable};
+pub use image::emulators_in;
 use probe::{Outcome, Probe};
 use table::{HostEntry, PrivateTable};
 
@@ -91,6 +94,18 @@ impl Emulation {
 /// trace. Must run inside the namespaces of [`crate::enter()`].
 pub fn survey(wanted: &[Architecture], emulators: &Emulators) -> Survey {
     look(wanted, emulators).0
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Native => f.write_str("this machine's processor"),
+            Self::HostHandler { name, interpreter } => {
+                write!(f, "the host's handler {name}, {}", interpreter.display())
+            }
+            Self::Private { interpreter } => write!(f, "{}", interpreter.display()),
+        }
+    }
 }
 
 impl How {
@@ -176,11 +191,7 @@ fn look(wanted: &[Architecture], emulators: &Emulators) -> (Survey, Option<Priva
 
 /// Whether some processors of this machine's kind run the architecture themselves.
 fn is_kin(architecture: Architecture) -> bool {
-    matches!(
-        (Architecture::host(), architecture),
-        (Some(Architecture::Amd64), Architecture::I386)
-            | (Some(Architecture::Arm64), Architecture::Arm)
-    )
+    Architecture::host().is_some_and(|host| host != architecture && host.may_run(architecture))
 }
 
 /// Runs a test program of each architecture, all at once.

@@ -1,9 +1,13 @@
 //! Why a graph could not be solved.
 
+use std::path::PathBuf;
+
 use graph::{Span, VertexId};
-use sandbox::{EmulationError, StepError, StepStatus};
+use sandbox::{Architecture, EmulationError, StepError, StepStatus};
 use store::DiskError;
 use store::layer::UnpackError;
+
+use crate::execute::Symptom;
 
 pub use crate::execute::copy::{CopyError, ModeError, PlaceError, SelectError};
 
@@ -33,6 +37,8 @@ pub enum SolveErrorKind {
         status: StepStatus,
         /// Whether it could write.
         room: Room,
+        /// What emulation or the architecture of a program has to do with it.
+        symptom: Option<Symptom>,
     },
     /// The process of a RUN could not be run.
     #[error("process {command} did not complete successfully: {source}")]
@@ -50,6 +56,19 @@ pub enum SolveErrorKind {
     Platform {
         /// The platform.
         platform: oci::Platform,
+    },
+    /// The programs of a base image are for another architecture than the step.
+    #[error(
+        "the base image is for linux/{architecture}, but its {} is a program for linux/{found}",
+        path.display()
+    )]
+    ForeignBase {
+        /// One of its programs.
+        path: PathBuf,
+        /// What that is for.
+        found: Architecture,
+        /// What the image is for.
+        architecture: Architecture,
     },
     /// Files could not be copied.
     #[error(transparent)]
@@ -189,8 +208,12 @@ impl SolveErrorKind {
                  to a directory on a larger one"
                     .to_owned(),
             ),
-            Self::Process { .. }
-            | Self::Platform { .. }
+            Self::ForeignBase { found, .. } => Some(format!(
+                "use an image that was made for the platform; or say what it is, FROM \
+                 --platform=linux/{found}; or let it be with --allow platform.mismatch"
+            )),
+            Self::Process { symptom, .. } => symptom.as_ref().map(ToString::to_string),
+            Self::Platform { .. }
             | Self::Root(_)
             | Self::Identity(_)
             | Self::Resource(_)

@@ -4,6 +4,7 @@
 //! are called from the threads that do the work.
 
 use graph::VertexId;
+use sandbox::{Architecture, How};
 
 use crate::explain::{Found, KeyPart};
 
@@ -26,6 +27,22 @@ pub enum Event<'a> {
         parts: &'a [KeyPart],
         /// What came of it.
         found: Found,
+    },
+    /// Steps of an architecture are about to run, and not on the processor; told once for each.
+    Emulating {
+        /// The architecture.
+        architecture: Architecture,
+        /// What runs it.
+        how: &'a How,
+        /// The emulator's version, where it tells.
+        version: Option<&'a str>,
+    },
+    /// Its process starts to run under emulation, or has ended.
+    Emulated {
+        /// The vertex.
+        vertex: VertexId,
+        /// Which of the two.
+        phase: Phase,
     },
     /// Its process wrote something. Pieces do not respect lines.
     Output {
@@ -54,6 +71,15 @@ pub enum Event<'a> {
         /// How it ended.
         outcome: Outcome<'a>,
     },
+}
+
+/// The beginning or the end of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It begins.
+    Begin,
+    /// It has ended.
+    End,
 }
 
 /// Where a process writes to.

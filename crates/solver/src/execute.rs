@@ -2,6 +2,7 @@
 
 pub(crate) mod copy;
 mod cut_off;
+pub(crate) mod programs;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,9 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::op::{ContextName, MakeDirectoryOp, Op};
 use graph::{Graph, Vertex, VertexId};
-use oci::{BaseLayer, DiffId, Platform};
+use oci::{BaseLayer, DiffId, Digest, Platform};
 use sandbox::identity::Owner;
-use sandbox::{Architecture, Emulation, RootFs};
+use sandbox::{Architecture, Emulation, How, RootFs};
 use serde::{Deserialize, Serialize};
 use store::{Kind, LayerDraft, LayerId, Lock};
 use tokio::sync::{OnceCell, Semaphore};
@@ -25,8 +26,11 @@ use crate::error::SolveErrorKind;
 use crate::event::{Event, Outcome};
 use crate::explain::{Found, StepKey};
 use crate::filesystem::{FileSystem, SolvedLayer};
-use crate::solver::{Caching, Packing, Solver};
+use crate::solver::{Caching, ForeignBases, Packing, Solver};
 use crate::source;
+
+pub use programs::{Programs, Several};
+pub use run::symptom::{Program, Symptom};
 
 /// Records and locks of results.
 const RESULT: Kind = Kind::new("result");
@@ -44,6 +48,24 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 pub(crate) struct Executed {
     pub(crate) result: FileSystem,
     pub(crate) outcome: Effort,
+    /// The programs that it has copied.
+    pub(crate) programs: Programs,
+}
+
+/// A new layer.
+struct Made {
+    layer: LayerId,
+    /// The programs that were copied into it.
+    programs: Programs,
+}
+
+impl From<LayerId> for Made {
+    fn from(layer: LayerId) -> Self {
+        Self {
+            layer,
+            programs: Programs::default(),
+        }
+    }
 }
 
 /// What it took to get a result.
@@ -67,6 +89,8 @@ impl From<Effort> for Outcome<'static> {
 struct ResultRecord {
     layer: LayerId,
     created: String,
+    #[serde(default, skip_serializing_if = "Programs::is_empty")]
+    programs: Programs,
 }
 
 /// A layer that may be remembered.
@@ -86,6 +110,8 @@ pub(crate) struct Execution {
     /// The platforms that any step of the graph runs on.
     platforms: BTreeSet<Platform>,
     emulation: OnceCell<Emulation>,
+    /// Base images whose programs were found to be those of an architecture.
+    checked_bases: Mutex<BTreeSet<(Digest, Architecture)>>,
     /// Base layers that are unpacked, or being so.
     unpacked: Mutex<HashMap<DiffId, Arc<OnceCell<()>>>>,
     contexts: BTreeMap<ContextName, OnceCell<Arc<copy::OpenContext>>>,
@@ -103,6 +129,7 @@ impl Execution {
             permits: Semaphore::new(solver.jobs.get()),
             platforms: platforms.collect(),
             emulation: OnceCell::new(),
+            checked_bases: Mutex::default(),
             unpacked: Mutex::default(),
             contexts: solver
                 .contexts
@@ -143,6 +170,7 @@ impl Execution {
             Op::Image(image) => Ok(Executed {
                 result: FileSystem::of_base(&image.layers),
                 outcome: Effort::Reused,
+                programs: Programs::default(),
             }),
             Op::Run(op) => self.run(op, &inputs).await,
             Op::Copy(op) => self.copy(op, &inputs, self.packing(vertex.id)).await,
@@ -183,7 +211,7 @@ impl Execution {
                     .unwrap_or(Owner { uid: 0, gid: 0 });
                 sandbox::rootfs::create_dirs(handle.as_fd(), op.path.as_ref(), owner)?;
                 drop(handle);
-                Ok(draft.publish()?)
+                Ok(draft.publish()?.into())
             })
             .await
         })
@@ -196,13 +224,18 @@ impl Execution {
         self: &Arc<Self>,
         wanted: Wanted,
         root: &FileSystem,
-        make: impl AsyncFnOnce() -> Result<LayerId, SolveErrorKind>,
+        make: impl AsyncFnOnce() -> Result<Made, SolveErrorKind>,
     ) -> Result<Executed, SolveErrorKind> {
         let executed = |record: ResultRecord, outcome| {
-            let ResultRecord { layer: id, created } = record;
+            let ResultRecord {
+                layer: id,
+                created,
+                programs,
+            } = record;
             Executed {
                 result: root.with(SolvedLayer::Built { id, created }),
                 outcome,
+                programs,
             }
         };
         let key = wanted.key.key;
@@ -226,13 +259,14 @@ impl Execution {
         }
         info!(key = %key.digest(), "miss");
         let permit = self.permits.acquire().await;
-        let layer = make().await?;
+        let Made { layer, programs } = make().await?;
         drop(permit);
         let (execution, below) = (Arc::clone(self), root.clone());
         let record = blocking(move || {
             let made = ResultRecord {
                 layer,
                 created: execution.solver.now.clone(),
+                programs,
             };
             let record = execution.cut_off(made, &below)?;
             execution
@@ -313,6 +347,39 @@ impl Execution {
             .collect())
     }
 
+    /// Refuses a base image with programs of another architecture than `architecture`, which is that of
+    /// the step that is to run on it; `lowers` are all directories of `root`, topmost first.
+    async fn check_base(
+        &self,
+        root: &FileSystem,
+        lowers: &[PathBuf],
+        architecture: Architecture,
+    ) -> Result<(), SolveErrorKind> {
+        let base = root.base();
+        let known = (base.identity(), architecture);
+        let checked = |known| {
+            let checked = self.checked_bases.lock();
+            checked
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(known)
+        };
+        let count = base.layers().len();
+        if count == 0 || self.solver.foreign_bases == ForeignBases::Allowed || checked(&known) {
+            return Ok(());
+        }
+        let layers = sandbox::Tree::Layers(lowers[lowers.len() - count..].to_vec());
+        blocking(move || {
+            let root = sandbox::rootfs::mount_read_only(&layers)?;
+            programs::check_base(root, architecture)
+        })
+        .await?;
+        let checked = self.checked_bases.lock();
+        checked
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(known);
+        Ok(())
+    }
+
     async fn unpack(
         self: &Arc<Self>,
         vertex: VertexId,
@@ -357,24 +424,50 @@ impl Execution {
 
     /// Makes sure that every platform of the graph can run: all of them before the first step, so
     /// that a missing emulator is not found out after half an hour.
-    async fn emulate(&self) -> Result<(), SolveErrorKind> {
+    async fn emulate(self: &Arc<Self>) -> Result<&Emulation, SolveErrorKind> {
         self.emulation
             .get_or_try_init(async || {
                 let mut wanted = BTreeSet::new();
                 for platform in &self.platforms {
-                    let architecture = platform.architecture.parse::<Architecture>().ok();
-                    let known = architecture.filter(|_| platform.os == "linux");
-                    wanted.insert(known.ok_or_else(|| SolveErrorKind::Platform {
-                        platform: platform.clone(),
-                    })?);
+                    wanted.insert(architecture(platform)?);
                 }
                 let wanted: Vec<Architecture> = wanted.into_iter().collect();
-                let emulators = self.solver.emulators.clone();
-                Ok(blocking(move || Emulation::prepare(&wanted, &emulators)).await?)
+                let execution = Arc::clone(self);
+                blocking(move || {
+                    let emulation = Emulation::prepare(&wanted, &execution.solver.emulators)?;
+                    execution.tell_of(&emulation);
+                    Ok(emulation)
+                })
+                .await
             })
             .await
-            .map(|_| ())
     }
+
+    /// Tells of the emulators, and of their versions: what an image turns out to be may depend on them.
+    fn tell_of(&self, emulation: &Emulation) {
+        let emulated = emulation.ways().iter();
+        let emulated = emulated.filter(|(_, how)| **how != How::Native);
+        std::thread::scope(|scope| {
+            for (&architecture, how) in emulated {
+                scope.spawn(move || {
+                    self.tell(Event::Emulating {
+                        architecture,
+                        how,
+                        version: how.version().as_deref(),
+                    });
+                });
+            }
+        });
+    }
+}
+
+/// The architecture of a platform's programs.
+fn architecture(platform: &Platform) -> Result<Architecture, SolveErrorKind> {
+    let architecture = platform.architecture.parse::<Architecture>().ok();
+    let known = architecture.filter(|_| platform.os == "linux");
+    known.ok_or_else(|| SolveErrorKind::Platform {
+        platform: platform.clone(),
+    })
 }
 
 /// Returns the vertices that others look into, and all below them.

@@ -62,6 +62,15 @@ impl FileSystem {
         &self.layers
     }
 
+    /// Returns the layers of the base image alone.
+    pub(crate) fn base(&self) -> Self {
+        let layers = self.layers.iter();
+        let base = layers.take_while(|layer| matches!(layer, SolvedLayer::Base(_)));
+        Self {
+            layers: base.cloned().collect(),
+        }
+    }
+
     /// Returns a digest that two file systems share exactly if they are the same stack of layers.
     pub(crate) fn identity(&self) -> Digest {
         let mut key = KeyHasher::new("file system");

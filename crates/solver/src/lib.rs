@@ -32,10 +32,13 @@ pub mod ssh;
 
 pub use cdi::{DeviceDirectories, DeviceError};
 pub use error::{SolveError, SolveErrorKind};
-pub use event::{Event, Events, Outcome, Stream};
+pub use event::{Event, Events, Outcome, Phase, Stream};
+pub use execute::{Program, Programs, Several, Symptom};
 pub use explain::{Found, KeyPart};
 pub use filesystem::{FileSystem, SolvedLayer};
 pub use remote::{Remotes, Stale};
 pub use secret::{Secret, SecretTooLarge};
-pub use solver::{Caching, Freshness, LayerMade, LocalContext, Owners, Packing, Solution, Solver};
+pub use solver::{
+    Caching, ForeignBases, Freshness, LayerMade, LocalContext, Owners, Packing, Solution, Solver,
+};
 pub use ssh::{SshAgent, SshKey, SshKeyError};

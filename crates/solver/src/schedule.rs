@@ -9,7 +9,7 @@ use tracing::{Instrument, info_span};
 
 use crate::error::{SolveError, SolveErrorKind};
 use crate::event::{Event, Outcome};
-use crate::execute::{Effort, Executed, Execution};
+use crate::execute::{Effort, Executed, Execution, Programs};
 use crate::filesystem::FileSystem;
 use crate::solver::{Solution, Solver};
 
@@ -35,6 +35,8 @@ struct Schedule<'a> {
     vertices: BTreeMap<VertexId, &'a Vertex>,
     dependents: BTreeMap<VertexId, Vec<VertexId>>,
     states: BTreeMap<VertexId, State>,
+    /// The programs that vertices have copied.
+    programs: BTreeMap<VertexId, Programs>,
     running: JoinSet<Finished>,
     /// The vertices whose layers are in the result.
     delivered: BTreeSet<VertexId>,
@@ -100,6 +102,7 @@ impl<'a> Schedule<'a> {
             delivered,
             dependents,
             states,
+            programs: BTreeMap::new(),
             running: JoinSet::new(),
         }
     }
@@ -148,7 +151,15 @@ impl<'a> Schedule<'a> {
         );
     }
 
-    fn finish(&mut self, id: VertexId, Executed { result, outcome }: Executed) {
+    fn finish(&mut self, id: VertexId, executed: Executed) {
+        let Executed {
+            result,
+            outcome,
+            programs,
+        } = executed;
+        if !programs.is_empty() {
+            self.programs.insert(id, programs);
+        }
         if outcome == Effort::Executed && self.delivered.contains(&id) {
             self.execution.tell_made(&result);
         }
@@ -208,6 +219,9 @@ impl<'a> Schedule<'a> {
                 State::Blocked { .. } | State::Running => None,
             })
             .collect();
-        Solution { results }
+        Solution {
+            results,
+            programs: self.programs,
+        }
     }
 }

@@ -14,6 +14,7 @@ use store::{ExportOptions, LayerId, Store};
 
 use crate::cdi::DeviceDirectories;
 use crate::event::Events;
+use crate::execute::Programs;
 use crate::filesystem::FileSystem;
 use crate::remote::Remotes;
 use crate::secret::Secret;
@@ -57,6 +58,8 @@ pub struct Solver {
     pub latest_mtime: Option<i64>,
     /// When the build began, by the machine's clock.
     pub started: SystemTime,
+    /// What becomes of base images with programs of another architecture than their own.
+    pub foreign_bases: ForeignBases,
     /// The time that new layers are said to be made at; RFC 3339.
     pub now: String,
     /// Is told what happens.
@@ -65,6 +68,15 @@ pub struct Solver {
 
 /// Receives a layer and those below it, oldest first; has to return at once.
 pub type LayerMade = dyn Fn(LayerId, Vec<LayerId>) + Send + Sync;
+
+/// What becomes of base images with programs of another architecture than they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignBases {
+    /// No step runs on them.
+    Refused,
+    /// Nobody looks.
+    Allowed,
+}
 
 /// How layers are packed that are never on disk.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +132,7 @@ pub enum Freshness {
 #[derive(Clone, Debug)]
 pub struct Solution {
     pub(crate) results: BTreeMap<VertexId, FileSystem>,
+    pub(crate) programs: BTreeMap<VertexId, Programs>,
 }
 
 impl Solution {
@@ -129,5 +142,11 @@ impl Solution {
         vertex
             .and_then(|id| self.results.get(&id).cloned())
             .unwrap_or_default()
+    }
+
+    /// Returns the programs that a vertex has copied, now or when its result was made; none for a vertex
+    /// that copies no programs, nor one of another graph.
+    pub fn programs(&self, vertex: VertexId) -> Option<&Programs> {
+        self.programs.get(&vertex)
     }
 }

@@ -2,11 +2,11 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
@@ -223,6 +223,15 @@ pub(crate) fn forget(path: &Path) {
     {
         tracing::debug!(path = %path.display(), %error, "temporary file was not removed");
     }
+}
+
+/// Makes a directory (mode 0700), and those above it, where there is none.
+pub(crate) fn make_directory(path: &Path) -> Result<(), DiskError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .doing("creating", path)
 }
 
 /// Opens a directory of the store by path.

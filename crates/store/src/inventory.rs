@@ -294,7 +294,7 @@ impl Stock<'_> {
         let path = root.join("records");
         let metadata = std::fs::symlink_metadata(&path).doing("reading", &path)?;
         let mut size_bytes = 0;
-        for name in ["records", "locks", "tmp", "drafts"] {
+        for name in ["records", "locks", "tmp", "drafts", "emulators"] {
             let path = root.join(name);
             if path.exists() {
                 size_bytes += measure(&path)?.disk_bytes;

@@ -12,6 +12,7 @@
 //! layers/<id>/about          how large it is, and since which boot
 //! records/<kind>/xx/<hex>    small JSON documents: cache records, packed variants of a layer
 //! drafts/<hex>.json          lists of images that are not pushed yet
+//! emulators/<hex>            programs that run those of other architectures; kept until they are removed
 //! mounts/<hash>/fs           directories that RUN steps fill and later builds find again
 //! locks/<kind>/<hex>         advisory locks, one for each thing that only one may make at a time
 //! ids                        the map of ids that the files of the layers were made with
@@ -33,6 +34,7 @@ pub mod cache;
 pub mod content;
 pub mod disk;
 pub mod drafts;
+pub mod emulators;
 #[cfg(test)]
 mod fixture;
 pub mod gc;
@@ -54,6 +56,7 @@ pub use cache::Records;
 pub use content::{BlobWriter, ContentStore};
 pub use disk::{DiskError, Kind};
 pub use drafts::Drafts;
+pub use emulators::{Emulator, Emulators};
 pub use gc::{Disk, Limits};
 pub use ids::IdsError;
 pub use images::Images;

@@ -1,8 +1,8 @@
 //! The store as a whole: where it lies, what layout it has, how it is opened.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use crate::cache::Records;
 use crate::content::ContentStore;
 use crate::disk::{self, DiskError, Doing, Durability, Kind};
 use crate::drafts::Drafts;
+use crate::emulators::Emulators;
 use crate::ids::{self, IdsError};
 use crate::images::Images;
 use crate::layer::{Layers, about};
@@ -108,7 +109,7 @@ impl Shared {
     /// Several processes may do this at once. The version comes last: with it the store is whole.
     fn make_layout(&self) -> Result<(), DiskError> {
         for name in DIRECTORIES {
-            make_directory(&self.root.join(name))?;
+            disk::make_directory(&self.root.join(name))?;
         }
         for (name, content) in LAYOUT_FILES {
             let path = self.root.join(name);
@@ -146,14 +147,6 @@ impl Shared {
             Durability::Synced,
         )
     }
-}
-
-fn make_directory(path: &Path) -> Result<(), DiskError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .doing("creating", path)
 }
 
 /// Why a store could not be opened.
@@ -214,7 +207,7 @@ impl Store {
         let root = std::path::absolute(root).doing("finding", root)?;
         let directory = match File::open(&root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_directory(&root)?;
+                disk::make_directory(&root)?;
                 File::open(&root)
             }
             opened => opened,
@@ -273,6 +266,11 @@ impl Store {
     /// Returns the lists of images that are not pushed yet.
     pub fn drafts(&self) -> Drafts {
         Drafts::new(Arc::clone(&self.shared))
+    }
+
+    /// Returns the emulators that are kept.
+    pub fn emulators(&self) -> Emulators {
+        Emulators::new(Arc::clone(&self.shared))
     }
 
     /// Returns the unpacked layers.

@@ -23,14 +23,14 @@ pub(crate) const TESTS: &[crate::Test] = &[
 ];
 
 /// Never written in one piece where a step could find its own text.
-const MARKER: &str = "hunter2-marker";
+pub(crate) const MARKER: &str = "hunter2-marker";
 
 fn busybox(suite: &Suite) -> String {
     format!("busybox=oci-layout://{}", suite.busybox().display())
 }
 
 /// Everything that a step can read of other processes and of files that are made for it.
-const SEARCH: &str = "\
+pub(crate) const SEARCH: &str = "\
 grep -rsl \"hunter2-\"marker /proc/[0-9]*/environ /proc/[0-9]*/cmdline /run /tmp /dev/shm /etc && exit 1; \\
 for fd in /proc/[0-9]*/fd/*; do test -f $fd && grep -sl \"hunter2-\"marker $fd && exit 1; done; \\
 ls -l /proc/[0-9]*/fd | grep store && exit 1; echo search\"ed\"";

@@ -111,7 +111,9 @@ impl Suite {
         })
     }
 
-    fn config(&self) -> PathBuf {
+    /// The configuration file of all tests.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
         self.directory.path().join("config.toml")
     }
 }

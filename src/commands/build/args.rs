@@ -14,6 +14,7 @@ use super::reference::ReferenceArgs;
 use super::secrets::SecretArgs;
 use super::steps::StepArgs;
 use crate::args::values::{self, BuildContextArg, KeyValue, Right};
+use crate::emulators::EmulatorArgs;
 
 /// Options of `rbuild build`; those that Docker's build has are called as there
 #[derive(Debug, clap::Args)]
@@ -82,7 +83,8 @@ pub(crate) struct BuildArgs {
     pub(crate) network: NetworkMode,
 
     /// Let RUN steps ask for network.host, security.insecure, device or device=NAME; or, by
-    /// buildx.local.delete, let mode=delete of an output remove files anywhere
+    /// buildx.local.delete, let mode=delete of an output remove files anywhere; or, by
+    /// platform.mismatch, let base images hold programs of another platform than they say
     #[arg(long = "allow", value_name = "RIGHT,…", value_delimiter = ',',
           value_parser = values::entitlement)]
     pub(crate) entitlements: Vec<Right>,
@@ -97,6 +99,9 @@ pub(crate) struct BuildArgs {
 
     #[command(flatten)]
     pub(crate) steps: StepArgs,
+
+    #[command(flatten)]
+    pub(crate) emulation: EmulatorArgs,
 
     /// Say something of the Dockerfile in place of building it: check, outline or targets, each
     /// with ,format=json and ,ignorestatus=true

@@ -8,7 +8,7 @@ use std::time::Instant;
 use exporter::Task;
 use graph::{Graph, Vertex, VertexId};
 use oci::{BaseLayer, Digest, MediaType};
-use solver::{Event, Outcome, Stream};
+use solver::{Event, Outcome, Phase, Stream};
 
 use crate::ui::progress::{self, Carried, Progress, StepId, Title};
 use crate::ui::units;
@@ -28,6 +28,24 @@ pub(super) fn of_solver(progress: &Progress, graph: &Graph) -> Arc<solver::Event
             }
         }
         Event::LookedUp { .. } => {}
+        Event::Emulating {
+            architecture,
+            how,
+            version,
+        } => {
+            let version = version.map_or_else(String::new, |version| format!(" {version}"));
+            let name = format!("[internal] emulate linux/{architecture} with {how}{version}");
+            progress.start(name).done();
+        }
+        Event::Emulated { vertex, phase } => {
+            if let Some((step, _)) = steps.get(&vertex) {
+                let phase = match phase {
+                    Phase::Begin => progress::Phase::Begin,
+                    Phase::End => progress::Phase::End,
+                };
+                progress.emulated(*step, phase);
+            }
+        }
         Event::Output {
             vertex,
             stream,

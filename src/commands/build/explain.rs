@@ -124,6 +124,8 @@ impl Watch {
             Event::Started { .. }
             | Event::Output { .. }
             | Event::Transfer { .. }
+            | Event::Emulating { .. }
+            | Event::Emulated { .. }
             | Event::Finished { .. } => {}
         }
     }

@@ -13,7 +13,7 @@ use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::Platform;
 use registry::Network;
 use sandbox::Isolation;
-use solver::{Caching, DeviceDirectories, Freshness, Secret, SshAgent};
+use solver::{Caching, DeviceDirectories, ForeignBases, Freshness, Secret, SshAgent};
 
 use super::args::{BuildArgs, ProgressMode};
 use super::call::{Call, CallArg};
@@ -21,7 +21,7 @@ use super::outputs::{self, OutputsError};
 use super::reference::ReferenceError;
 use super::secrets::{ContextsBySsh, SecretError};
 use super::{proxies, steps};
-use crate::args::values::{self, ContextValue, KeyValue};
+use crate::args::values::{self, ContextValue, KeyValue, Right};
 use crate::environment::{Environment, Stderr};
 use crate::jobs::Jobs;
 use crate::ui;
@@ -52,6 +52,8 @@ pub(super) struct Options {
     pub(super) secrets: BTreeMap<String, Secret>,
     /// SSH agents that steps may ask for.
     pub(super) agents: BTreeMap<String, SshAgent>,
+    /// What becomes of base images with programs of another platform.
+    pub(super) foreign_bases: ForeignBases,
     /// Where devices are described.
     pub(super) device_directories: DeviceDirectories,
     /// How many steps run at once.
@@ -180,6 +182,10 @@ impl Options {
             metadata_file: args.metadata_file.clone(),
             secrets: args.secrets.secrets(&variable)?,
             agents: args.secrets.agents(contexts_by_ssh(&args), &variable)?,
+            foreign_bases: match args.entitlements.contains(&Right::ForeignBases) {
+                true => ForeignBases::Allowed,
+                false => ForeignBases::Refused,
+            },
             device_directories: args.steps.device_directories(),
             context: args.context.clone(),
             file: args.file.clone(),

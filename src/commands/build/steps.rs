@@ -135,7 +135,7 @@ pub(super) fn entitlements(allowed: Vec<Right>, network: NetworkMode) -> BTreeSe
     };
     let allowed = allowed.into_iter().filter_map(|right| match right {
         Right::OfSteps(entitlement) => Some(entitlement),
-        Right::DeleteInOutput => None,
+        Right::DeleteInOutput | Right::ForeignBases => None,
     });
     allowed.chain(chosen).collect()
 }

@@ -166,9 +166,13 @@ pub(super) enum PlatformHow {
 }
 
 /// Tries programs of every platform.
-pub(super) fn platforms(isolation: &Isolation, notes: &mut Notes) -> Vec<Platform> {
+pub(super) fn platforms(
+    isolation: &Isolation,
+    emulators: &Emulators,
+    notes: &mut Notes,
+) -> Vec<Platform> {
     let survey = match isolation.rung {
-        Some(_) => emulation::survey(&Architecture::ALL, &Emulators::default()),
+        Some(_) => emulation::survey(&Architecture::ALL, emulators),
         // Outside of a namespace of our own, a handler would be one of the whole machine.
         None => Survey::new(),
     };

@@ -14,10 +14,10 @@ use crate::ui::report::Failure;
 
 /// What has to be known of an image to run it.
 #[derive(Debug)]
-pub(super) struct Image {
-    pub(super) platform: Platform,
-    pub(super) config: ImageConfig,
-    pub(super) layers: Vec<BaseLayer>,
+pub(in crate::commands) struct Image {
+    pub(in crate::commands) platform: Platform,
+    pub(in crate::commands) config: ImageConfig,
+    pub(in crate::commands) layers: Vec<BaseLayer>,
 }
 
 /// An image that is not for the platform that was asked for.
@@ -30,7 +30,7 @@ struct WrongPlatform {
 }
 
 /// Finds an image; its layers may not be in the store yet.
-pub(super) async fn find(
+pub(in crate::commands) async fn find(
     store: &Store,
     client: &Client,
     name: &ImageName,
@@ -88,7 +88,7 @@ async fn fetch(
 }
 
 /// Fetches and unpacks the layers, all at once; returns their directories, topmost first.
-pub(super) async fn unpack(
+pub(in crate::commands) async fn unpack(
     store: &Store,
     client: &Client,
     image: &Image,

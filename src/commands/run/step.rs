@@ -52,11 +52,12 @@ pub(super) fn run(
     image: &Image,
     lowers: Vec<PathBuf>,
     args: &RunArgs,
+    emulators: &Emulators,
 ) -> Result<StepStatus, Failure> {
     let failure = |error: RunError| Failure::new(&error, error.help());
     let argv = command_line(&image.config.config, args).map_err(failure)?;
     let architecture = architecture(image).map_err(failure)?;
-    let _emulation = Emulation::prepare(&[architecture], &Emulators::default())
+    let _emulation = Emulation::prepare(&[architecture], emulators)
         .map_err(|error| Failure::new(&error, error.help()))?;
     // Never published, so it vanishes with what the command changed.
     let draft = store.layers().draft();
@@ -178,10 +179,12 @@ fn stdio() -> Result<Stdio, RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emulators::EmulatorArgs;
 
     fn args(entrypoint: Option<&str>, command: &[&str], env: &[(&str, &str)]) -> RunArgs {
         RunArgs {
             platform: None,
+            emulation: EmulatorArgs::default(),
             env: env
                 .iter()
                 .map(|(key, value)| crate::args::values::KeyValue {

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Carried, Outcome, Report, StepId, Stream, Title};
+use super::{Carried, Outcome, Phase, Report, StepId, Stream, Title, UNDER_EMULATION};
 use crate::ui::printable::without_os_numbers;
 
 /// What has been reported of the steps, and what of it is not written yet.
@@ -186,6 +186,16 @@ impl RawJson {
             Report::Transfer { what, carried } => {
                 let started = *known.transfers.entry(what.clone()).or_insert(now);
                 line(&known.status(what, *carried, started, now))
+            }
+            Report::Emulated(phase) => {
+                let carried = Carried {
+                    current_bytes: 0,
+                    total_bytes: None,
+                    complete: *phase == Phase::End,
+                };
+                let started = known.transfers.entry(UNDER_EMULATION.to_owned());
+                let started = *started.or_insert(now);
+                line(&known.status(UNDER_EMULATION, carried, started, now))
             }
             Report::Note(text) => {
                 let carried = Carried {

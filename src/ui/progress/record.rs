@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::{Carried, FailedStep, Outcome, Report, StepId, StepTime, Stream, Summary, Title};
+use super::{
+    Carried, FailedStep, Outcome, Phase, Report, StepId, StepTime, Stream, Summary, Title,
+    UNDER_EMULATION,
+};
 use crate::ui::printable::{Lines, printable};
 use crate::ui::units;
 
@@ -51,6 +54,10 @@ struct Known {
     stdout: Lines,
     stderr: Lines,
     log: Log,
+    /// Since when its process runs under emulation, until that is over.
+    emulated_since: Option<Duration>,
+    /// How long it did.
+    emulated: Option<Duration>,
     ended: Option<Ended>,
 }
 
@@ -100,6 +107,22 @@ impl Known {
         whole.into_iter().map(|line| self.line(at, line)).collect()
     }
 
+    /// Counts the time under emulation, and tells of it at the end.
+    fn emulate(&mut self, at: Duration, phase: Phase) -> Option<News> {
+        match phase {
+            Phase::Begin => {
+                self.emulated_since = Some(at);
+                None
+            }
+            Phase::End => {
+                let took = at.saturating_sub(self.emulated_since.take()?);
+                *self.emulated.get_or_insert_default() += took;
+                let took = units::seconds(took);
+                Some(News::Note(format!("{UNDER_EMULATION} {took}")))
+            }
+        }
+    }
+
     fn end(&mut self, at: Duration, outcome: Outcome) -> Vec<News> {
         let rests = [self.stdout.finish(), self.stderr.finish()];
         let rests = rests.into_iter().flatten();
@@ -130,6 +153,8 @@ impl Record {
                 stdout: Lines::default(),
                 stderr: Lines::default(),
                 log: Log::default(),
+                emulated_since: None,
+                emulated: None,
                 ended: None,
             };
             self.steps.insert(step, known);
@@ -143,6 +168,7 @@ impl Record {
             Report::Output { stream, bytes } => known.output(at, stream, &bytes),
             Report::Transfer { what, carried } => vec![News::Transfer { what, carried }],
             Report::Note(text) => vec![News::Note(printable(&text).into_owned())],
+            Report::Emulated(phase) => known.emulate(at, phase).into_iter().collect(),
             Report::Finished(outcome) => {
                 if let Outcome::Failed(_) = outcome {
                     self.failed.push(step);
@@ -182,6 +208,7 @@ impl Record {
                 name: step.name,
                 duration: ended.at.saturating_sub(step.started),
                 cached: ended.cached,
+                emulated: step.emulated,
             })
         });
         Summary {

@@ -80,7 +80,8 @@ impl EmulationError {
                 ..
             } => Some(format!(
                 "run: sudo apt-get install qemu-user-static, or name a statically linked emulator: \
-                 --emulator linux/{architecture}=/path/to/qemu-{}-static",
+                 --emulator linux/{architecture}=/path/to/qemu-{}-static, or take one out of an image: \
+                 rbuild emulators install IMAGE@DIGEST",
                 architecture.qemu_name()
             )),
             Self::Unusable {

@@ -40,6 +40,9 @@ pub(crate) fn overlay(
         }
     }
     context.flag("userxattr")?;
+    // Where layers lie on several file systems, kernels may be set to tell them apart by the upper half of
+    // inode numbers, which programs of 32 bits have no room for.
+    context.string("xino", "off")?;
     if let Some((upper, work)) = &writable {
         context.string("upperdir", &by_descriptor(upper))?;
         context.string("workdir", &by_descriptor(work))?;
@@ -58,7 +61,7 @@ fn overlay_by_string(
     layers: &[OwnedFd],
     writable: Option<&(OwnedFd, OwnedFd)>,
 ) -> Result<OwnedFd, RootError> {
-    let mut options = String::from("userxattr,lowerdir=");
+    let mut options = String::from("userxattr,xino=off,lowerdir=");
     for (index, layer) in layers.iter().enumerate() {
         let colon = if index == 0 { "" } else { ":" };
         // Writing to a `String` cannot fail.

@@ -32,13 +32,12 @@ use std::sync::Arc;
 
 use graph::op::{CopyOp, Placement};
 use sandbox::identity::Owner;
-use store::LayerId;
 
 use self::mounted::Mounted;
 use self::placing::Placing;
 use self::plan::{Plan, PlanError};
-use self::tree::Root;
-use super::{Executed, Execution, Inputs, Wanted, blocking, root_fs};
+use super::programs::Programs;
+use super::{Executed, Execution, Inputs, Made, Wanted, blocking, root_fs};
 use crate::cache_key::CacheKey;
 use crate::error::SolveErrorKind;
 use crate::filesystem::FileSystem;
@@ -50,6 +49,7 @@ pub use self::mode::ModeError;
 pub(crate) use self::open::OpenContext;
 pub use self::place::PlaceError;
 pub use self::select::SelectError;
+pub(super) use self::tree::{PlainPath, Root};
 
 impl Execution {
     /// Copies what `op` says, into a layer on disk or, where that is enough, a packed one.
@@ -93,7 +93,7 @@ impl Execution {
             blocking(move || {
                 let packed = packing.map(|packing| execution.pack(&placing, &lowers, &packing));
                 match packed.transpose()?.flatten() {
-                    Some(layer) => Ok(layer),
+                    Some(made) => Ok(made),
                     None => execution.place(&placing, lowers),
                 }
             })
@@ -103,12 +103,15 @@ impl Execution {
     }
 
     /// Makes the layer on disk. Blocks.
-    fn place(&self, placing: &Placing, lowers: Vec<PathBuf>) -> Result<LayerId, SolveErrorKind> {
+    fn place(&self, placing: &Placing, lowers: Vec<PathBuf>) -> Result<Made, SolveErrorKind> {
         let draft = self.draft()?;
         let root = Root::new(sandbox::rootfs::mount(&root_fs(&draft, lowers))?);
-        placing.on(&root, &mut Mounted::new(&root))?;
+        let mut mounted = Mounted::new(&root);
+        placing.on(&root, &mut mounted)?;
+        let programs = mounted.into_programs();
         drop(root);
-        Ok(draft.publish()?)
+        let layer = draft.publish()?;
+        Ok(Made { layer, programs })
     }
 
     /// Makes the layer as a blob; `None` if it has to be made on disk. Blocks.
@@ -117,14 +120,15 @@ impl Execution {
         placing: &Placing,
         lowers: &[PathBuf],
         packing: &Packing,
-    ) -> Result<Option<LayerId>, SolveErrorKind> {
+    ) -> Result<Option<Made>, SolveErrorKind> {
         let below = sandbox::Tree::Layers(lowers.to_vec());
         let below = Root::new(sandbox::rootfs::mount_read_only(&below)?);
         let mut plan = Plan::new(&below, packing.now);
         placing.on(&below, &mut plan)?;
         let layers = self.solver.store.layers();
-        match layers.pack_new(&packing.options, |tar| plan.write(tar)) {
-            Ok(layer) => Ok(Some(layer)),
+        let mut programs = Programs::default();
+        match layers.pack_new(&packing.options, |tar| plan.write(tar, &mut programs)) {
+            Ok(layer) => Ok(Some(Made { layer, programs })),
             Err(PlanError::Inexact) => Ok(None),
             Err(PlanError::Source { path, source }) => {
                 Err(CopyError::Context { path, source }.into())

@@ -54,7 +54,11 @@ impl Execution {
             Some(earlier) => {
                 info!(layer = %earlier.layer, "made again what there was");
                 layers.take_back(&made.layer)?;
-                earlier
+                let programs = made.programs;
+                ResultRecord {
+                    programs,
+                    ..earlier
+                }
             }
             None => made,
         };

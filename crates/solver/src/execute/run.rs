@@ -1,6 +1,7 @@
 //! RUN: a process in a file system; what it changed is the result.
 
 mod mounts;
+pub(super) mod symptom;
 mod trust;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,17 +13,27 @@ use graph::op::{self, NetworkMode, Provisions, RunOp, SecurityMode};
 use graph::quote::quoted;
 use rustix::event::{PollFd, PollFlags, poll};
 use sandbox::network::HostEntry;
-use sandbox::{Confinement, Killer, Limit, Network, Rights, Stdio, Step, StepSpec, StepStatus};
+use sandbox::{
+    Architecture, Confinement, How, Killer, Limit, Network, Rights, RootFs, Stdio, Step, StepSpec,
+    StepStatus, Tree,
+};
 use store::LayerDraft;
 
 use self::mounts::{Held, Mounts};
+use self::symptom::{Program, Watch};
 use self::trust::Trust;
-use super::{Executed, Execution, Inputs, Wanted, blocking, root_fs};
+use super::{Executed, Execution, Inputs, Wanted, architecture, blocking, programs, root_fs};
 use crate::cache_key::CacheKey;
 use crate::error::{Room, SolveErrorKind};
-use crate::event::{Event, Stream};
+use crate::event::{Event, Phase, Stream};
 use crate::redact::Redaction;
 use crate::solver::Freshness;
+
+/// Which programs a step runs, and what runs them.
+struct Runs {
+    architecture: Architecture,
+    how: How,
+}
 
 /// What everybody gives to steps as `/dev/shm`.
 const SHM_SIZE_BYTES: u64 = 64 * 1024 * 1024;
@@ -51,8 +62,12 @@ impl Execution {
         let op = cut_off.as_ref().unwrap_or(op);
         let wanted = wanted(op);
         self.reuse_or(wanted, &root, async || {
-            self.emulate().await?;
+            let architecture = architecture(&op.platform)?;
+            let ways = self.emulate().await?.ways();
+            let how = ways.get(&architecture).cloned().unwrap_or(How::Native);
+            let runs = Runs { architecture, how };
             let mut lowers = self.materialize(inputs.vertex, &root).await?;
+            self.check_base(&root, &lowers, architecture).await?;
             let trust = self.trust(&lowers).await?;
             if let Some(trust) = &trust {
                 lowers.insert(0, trust.layer().to_owned());
@@ -74,12 +89,14 @@ impl Execution {
             if let Some(trust) = &trust {
                 trust.tell(&mut spec.env);
             }
-            let draft = self.run_step(inputs.vertex, spec, draft, held).await?;
+            let draft = self
+                .run_step(inputs.vertex, spec, runs, draft, held)
+                .await?;
             blocking(move || {
                 if let Some(trust) = &trust {
                     trust.take_back(draft.fs())?;
                 }
-                Ok(draft.publish()?)
+                Ok(draft.publish()?.into())
             })
             .await
         })
@@ -100,22 +117,35 @@ impl Execution {
         self: &Arc<Self>,
         vertex: VertexId,
         spec: StepSpec,
+        runs: Runs,
         draft: LayerDraft,
         held: Held,
     ) -> Result<LayerDraft, SolveErrorKind> {
         let leash = Leash::default();
         let (execution, collar) = (Arc::clone(self), leash.collar());
         blocking(move || {
-            let status = execution.supervise(vertex, &spec, &collar)?;
+            let mut watch = Watch::default();
+            let emulated = runs.how != How::Native;
+            let tell = |phase| {
+                if emulated {
+                    execution.tell(Event::Emulated { vertex, phase });
+                }
+            };
+            tell(Phase::Begin);
+            let status = execution.supervise(vertex, &spec, &mut watch, &collar);
+            tell(Phase::End);
             drop(held);
-            match status {
+            match status? {
                 StepStatus::Exited(0) => Ok(draft),
-                StepStatus::Exited(_) | StepStatus::Signalled(_) => Err(SolveErrorKind::Process {
-                    command: shown(&spec.argv),
-                    status,
-                    // As long as what it has written is still there.
-                    room: execution.room(),
-                }),
+                status @ (StepStatus::Exited(_) | StepStatus::Signalled(_)) => {
+                    Err(SolveErrorKind::Process {
+                        command: shown(&spec.argv),
+                        status,
+                        // As long as what it has written is still there.
+                        room: execution.room(),
+                        symptom: watch.symptom(&runs, status, program(&watch, &spec)),
+                    })
+                }
             }
         })
         .await
@@ -135,6 +165,7 @@ impl Execution {
         &self,
         vertex: VertexId,
         spec: &StepSpec,
+        watch: &mut Watch,
         collar: &Collar,
     ) -> Result<StepStatus, SolveErrorKind> {
         let step_error = |source| SolveErrorKind::Step {
@@ -158,6 +189,7 @@ impl Execution {
         let pipes = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)];
         let redaction = Redaction::of(self.solver.secrets.values());
         forward(pipes, &redaction, |stream, bytes| {
+            watch.feed(stream, bytes);
             self.tell(Event::Output {
                 vertex,
                 stream,
@@ -167,6 +199,24 @@ impl Execution {
         .map_err(io_error)?;
         step.wait().map_err(step_error)
     }
+}
+
+/// What the file is that a shell may have taken for a script.
+fn program(watch: &Watch, spec: &StepSpec) -> Option<Program> {
+    let path = watch.suspect()?;
+    let tree = match &spec.root {
+        RootFs::Layered { lowers, upper, .. } => {
+            Tree::Layers(std::iter::once(upper).chain(lowers).cloned().collect())
+        }
+        RootFs::Tree { directory, .. } => Tree::Directory(directory.clone()),
+    };
+    let root = sandbox::rootfs::mount_read_only(&tree);
+    // It is about a better message: where nothing is found out, there is none.
+    let architecture = programs::at(root.ok()?, path).ok()??;
+    Some(Program {
+        path: path.to_owned(),
+        architecture,
+    })
 }
 
 fn spec(
@@ -250,7 +300,7 @@ fn limits(provisions: &Provisions) -> Result<Vec<Limit>, SolveErrorKind> {
 fn forward(
     pipes: [(OwnedFd, Stream); 2],
     redaction: &Redaction,
-    hand_on: impl Fn(Stream, &[u8]),
+    mut hand_on: impl FnMut(Stream, &[u8]),
 ) -> rustix::io::Result<()> {
     let mut open = Vec::from(pipes.map(|(pipe, stream)| (pipe, stream, redaction.stream())));
     let mut buffer = vec![0; 64 * 1024];

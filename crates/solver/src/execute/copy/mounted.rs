@@ -15,17 +15,29 @@ use super::select::{Meta, Time};
 use super::surface::{Attributes, Content, Original, Spot, Surface};
 use super::tree::{PlainPath, Root};
 use super::xattr;
+use crate::execute::programs::Programs;
 
 /// A writable file system behind a directory handle.
 pub(crate) struct Mounted<'a> {
     root: &'a Root,
     /// The directory that the last file went to: files come directory by directory.
     last: Option<(PlainPath, OwnedFd)>,
+    /// What of the files are programs.
+    programs: Programs,
 }
 
 impl<'a> Mounted<'a> {
     pub(crate) fn new(root: &'a Root) -> Self {
-        Self { root, last: None }
+        Self {
+            root,
+            last: None,
+            programs: Programs::default(),
+        }
+    }
+
+    /// Returns what of the files were programs.
+    pub(crate) fn into_programs(self) -> Programs {
+        self.programs
     }
 
     fn directory(&mut self, path: &PlainPath) -> io::Result<&OwnedFd> {
@@ -108,6 +120,7 @@ impl<'s> Surface<'s> for Mounted<'_> {
             FileType::RegularFile => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
                 let from = source.open(&entry.path, flags)?;
+                self.programs.note(at.path, attributes.mode, &from)?;
                 let to = self.create(at)?;
                 copy_bytes(&from, &to)?;
                 entry.meta.ensure_unchanged(&from)?;

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Seek};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -23,6 +24,7 @@ use super::select::{Entry, Time};
 use super::surface::{Attributes, Content, Original, Spot, Surface};
 use super::tree::{PlainPath, Root};
 use super::xattr;
+use crate::execute::programs::Programs;
 
 /// A file system that would be changed.
 pub(crate) struct Plan<'s> {
@@ -105,12 +107,16 @@ impl<'s> Plan<'s> {
         }
     }
 
-    /// Writes the layer.
+    /// Writes the layer, and notes what of its files are programs.
     ///
     /// # Errors
     ///
     /// The plan is not exact, a source has changed since it was selected, or writing fails.
-    pub(crate) fn write(self, tar: &mut TarWriter<'_>) -> Result<(), PlanError> {
+    pub(crate) fn write(
+        self,
+        tar: &mut TarWriter<'_>,
+        programs: &mut Programs,
+    ) -> Result<(), PlanError> {
         if !self.is_exact {
             return Err(PlanError::Inexact);
         }
@@ -143,7 +149,7 @@ impl<'s> Plan<'s> {
                     }
                     None => {
                         links.insert(Rc::as_ptr(file), path.clone());
-                        file.write(path, tar)?;
+                        file.write(path, tar, programs)?;
                     }
                 },
             }
@@ -301,9 +307,14 @@ impl<'s> Surface<'s> for Plan<'s> {
 }
 
 impl Planned<'_> {
-    fn write(&self, path: &PlainPath, tar: &mut TarWriter<'_>) -> Result<(), PlanError> {
+    fn write(
+        &self,
+        plain: &PlainPath,
+        tar: &mut TarWriter<'_>,
+        programs: &mut Programs,
+    ) -> Result<(), PlanError> {
         let meta = meta(self.attributes, self.modified);
-        let path = path.as_bytes();
+        let path = plain.as_bytes();
         match &self.content {
             PlannedContent::New(Content::Text(text)) => {
                 let size_bytes = text.len() as u64;
@@ -331,23 +342,29 @@ impl Planned<'_> {
                     let kind = EntryKind::Symlink { target };
                     return Ok(tar.append(path, kind, &meta, &mut io::empty())?);
                 }
-                write_copy(source, entry, &meta, path, tar, failed)
+                let file = open_copy(source, entry).map_err(&failed)?;
+                let noted = programs.note(plain, self.attributes.mode, &file);
+                noted.map_err(&failed)?;
+                write_copy(file, entry, &meta, path, tar, failed)
             }
         }
     }
 }
 
+fn open_copy(source: &Root, entry: &Entry) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    source.open(&entry.path, flags)
+}
+
 /// Writes a regular file, which must be what was selected from the first byte to the last.
 fn write_copy(
-    source: &Root,
+    file: OwnedFd,
     entry: &Entry,
     meta: &Meta,
     path: &[u8],
     tar: &mut TarWriter<'_>,
     failed: impl Fn(io::Error) -> PlanError,
 ) -> Result<(), PlanError> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = source.open(&entry.path, flags).map_err(&failed)?;
     if !xattr::read(&file).map_err(&failed)?.is_empty() {
         return Err(PlanError::Inexact);
     }
