@@ -9,8 +9,8 @@ scripts=$(dirname "$0")
 packages=(
     # building: the assembler of `ring` and the C of `zstd`; libFuzzer is written in C++
     gcc g++ libc6-dev make
-    # what rbuild uses: newuidmap, and emulators
-    uidmap qemu-user-static
+    # what rbuild uses: newuidmap, private networks, and emulators
+    uidmap passt slirp4netns qemu-user-static
     # base images and the demo
     busybox-static jq docker-registry skopeo
     # tests: peers that read what rbuild wrote, the image specification's schemas, tools

@@ -65,6 +65,8 @@ mod login;
 mod logins;
 #[path = "e2e/memory.rs"]
 mod memory;
+#[path = "e2e/networks.rs"]
+mod networks;
 #[path = "e2e/offline.rs"]
 mod offline;
 #[path = "e2e/outputs.rs"]
@@ -136,6 +138,7 @@ fn run() -> anyhow::Result<ExitCode> {
         lists::TESTS,
         logins::TESTS,
         memory::TESTS,
+        networks::TESTS,
         offline::TESTS,
         outputs::TESTS,
         packed::TESTS,

@@ -199,7 +199,16 @@ pub struct ExtraHost {
     /// Its name.
     pub name: String,
     /// Its address.
-    pub address: IpAddr,
+    pub address: HostAddress,
+}
+
+/// Where a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum HostAddress {
+    /// At this address.
+    Known(IpAddr),
+    /// `host-gateway`: it is the machine of the build, which each network reaches elsewhere.
+    Gateway,
 }
 
 /// A limit on a resource of a step's processes.

@@ -28,22 +28,24 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use crate::identity::Identity;
+use crate::network::{self, HOLDER_NAME};
 use crate::step::{CHILD_NAME, SettingUp, StepError, StepStatus};
 use crate::supervisor::Supervisor;
 use crate::wire::{self, Message};
 use crate::{Confinement, Network, Rights, RootFs, StepSpec, sys};
 
-/// Turns this process into the child of a step if it was started as one, and never returns then.
+/// Turns this process into the child of a step if it was started as one, or into the process that
+/// holds a private network, and never returns then.
 ///
 /// The first thing in `main`: before arguments are read, threads started or files opened.
 pub fn run_if_child() {
-    if std::env::args_os()
-        .next()
-        .is_none_or(|name| name != CHILD_NAME)
-    {
-        return;
-    }
-    let code = match run_outer() {
+    let mut arguments = std::env::args_os();
+    let ran = match arguments.next() {
+        Some(name) if name == CHILD_NAME => run_outer(),
+        Some(name) if name == HOLDER_NAME => network::run_holder(arguments),
+        Some(_) | None => return,
+    };
+    let code = match ran {
         Ok(()) => 0,
         // Started by hand under our name: there is no socket to complain to.
         Err(_) => 2,
@@ -75,12 +77,13 @@ fn run_step(
     .setting_up("open the mount namespace")?;
     // Before anything of the step's own covers it.
     let procfs = open_procfs().setting_up("open /proc")?;
-    unshare(spec.network)?;
+    let network = NetworkHandle::open(spec.network)?;
+    unshare(&network)?;
     rustix::system::sethostname(spec.hostname.as_bytes()).setting_up("set the host name")?;
 
     let mut stubs = Vec::new();
     let ran = world::build(spec, &mut stubs)
-        .and_then(|world| run_in(spec, world, stdin, control, &procfs));
+        .and_then(|world| run_in(spec, world, stdin, control, &procfs, &network));
     // Leaving the namespace, whose last process this is, unmounts everything in it.
     rustix::thread::move_into_link_name_space(outside.as_fd(), Some(LinkNameSpaceType::Mount))
         .setting_up("leave the step's mounts")?;
@@ -101,26 +104,76 @@ fn open_procfs() -> rustix::io::Result<OwnedFd> {
     rustix::fs::open("/proc", flags, Mode::empty())
 }
 
-fn unshare(network: Network) -> Result<(), StepError> {
+/// How the step gets its network.
+enum NetworkHandle {
+    /// It stays in rbuild's.
+    Host,
+    /// It makes an empty one.
+    None,
+    /// It joins one.
+    Private {
+        namespace: OwnedFd,
+        /// Ends when the network does.
+        holder: OwnedFd,
+    },
+}
+
+impl NetworkHandle {
+    fn open(network: Network) -> Result<Self, StepError> {
+        let holder = match network {
+            Network::Host => return Ok(Self::Host),
+            Network::None => return Ok(Self::None),
+            Network::Private { holder } => holder,
+        };
+        // In this order: while the handle shows no end, the process id is still that of the holder.
+        let gone = || StepError::NetworkLost;
+        let pid = i32::try_from(holder).ok().and_then(Pid::from_raw);
+        let handle = rustix::process::pidfd_open(pid.ok_or_else(gone)?, PidfdFlags::empty())
+            .map_err(|_| gone())?;
+        let namespace = rustix::fs::open(
+            format!("/proc/{holder}/ns/net"),
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .setting_up("open the step's network")?;
+        Ok(Self::Private {
+            namespace,
+            holder: handle,
+        })
+    }
+
+    fn holder(&self) -> Option<&OwnedFd> {
+        match self {
+            Self::Host | Self::None => None,
+            Self::Private { holder, .. } => Some(holder),
+        }
+    }
+}
+
+fn unshare(network: &NetworkHandle) -> Result<(), StepError> {
     let mut namespaces = UnshareFlags::NEWNS
         | UnshareFlags::NEWPID
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS
         | UnshareFlags::NEWCGROUP;
-    match network {
-        Network::Host => {}
-        Network::None => namespaces |= UnshareFlags::NEWNET,
+    if matches!(network, NetworkHandle::None) {
+        namespaces |= UnshareFlags::NEWNET;
     }
     sys::unshare(namespaces).setting_up("create the step's namespaces")?;
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).setting_up("detach the step's mounts")?;
     match network {
-        Network::Host => Ok(()),
-        Network::None => {
+        NetworkHandle::Host => Ok(()),
+        NetworkHandle::None => {
             use rustix::net::{AddressFamily, SocketType};
             let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)
                 .setting_up("open a socket")?;
             sys::loopback_up(socket.as_fd()).setting_up("switch on the loopback device")
+        }
+        NetworkHandle::Private { namespace, .. } => {
+            let kind = Some(LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)
+                .setting_up("enter the step's network")
         }
     }
 }
@@ -132,6 +185,7 @@ fn run_in(
     stdin: Option<OwnedFd>,
     control: &UnixStream,
     procfs: &OwnedFd,
+    network: &NetworkHandle,
 ) -> Result<(), StepError> {
     // Closed by the kernel with this process; see `init`.
     let (outer_lives, outer) = io::pipe().setting_up("create a pipe")?;
@@ -155,7 +209,7 @@ fn run_in(
         init::run(spec, world, stdin, control, supervised, outer_lives.into());
     };
     drop((outer_lives, world, stdin, supervised));
-    attend(init, control, supervision)
+    attend(init, control, network.holder(), supervision)
 }
 
 /// Whether this process answers calls of the step's.
@@ -215,33 +269,24 @@ impl Supervision<'_> {
 }
 
 /// Waits for init; meanwhile answers the step's calls, passes signals on, and kills it when rbuild says
-/// so or is gone.
+/// so or is gone, or when its `network` is.
 fn attend(
     init: Pid,
     mut control: &UnixStream,
+    mut network: Option<&OwnedFd>,
     mut supervision: Supervision<'_>,
 ) -> Result<(), StepError> {
     let handle = rustix::process::pidfd_open(init, PidfdFlags::empty())
         .setting_up("open a handle on the step's first process")?;
     let mut listening = true;
     loop {
-        let mut ready = vec![PollFd::new(&handle, PollFlags::IN)];
-        if listening {
-            ready.push(PollFd::new(&control, PollFlags::IN));
-        }
-        if let Some(source) = supervision.source() {
-            ready.push(PollFd::from_borrowed_fd(source, PollFlags::IN));
-        }
-        match rustix::event::poll(&mut ready, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno).setting_up("wait for the step"),
-        }
-        let is_asked = ready
-            .get(1 + usize::from(listening))
-            .is_some_and(|source| !source.revents().is_empty());
-        let has_ended = !ready[0].revents().is_empty();
-        let is_told = listening && !ready[1].revents().is_empty();
-        drop(ready);
+        let sources = [
+            Some(handle.as_fd()),
+            listening.then(|| control.as_fd()),
+            supervision.source(),
+            network.map(AsFd::as_fd),
+        ];
+        let [has_ended, is_told, is_asked, is_cut_off] = ready(sources)?;
         if is_asked {
             supervision = supervision.advance()?;
         }
@@ -253,6 +298,12 @@ fn attend(
                 wire::report(control, &Message::Ended(StepStatus::Signalled(signal)));
             }
             return Ok(());
+        }
+        if is_cut_off {
+            // What the step would make of that is not what it is asked for.
+            network = None;
+            wire::report(control, &Message::Failed(StepError::NetworkLost));
+            let _ = sys::kill(init, libc::SIGKILL);
         }
         if !is_told {
             continue;
@@ -270,4 +321,21 @@ fn attend(
             let _ = sys::kill(init, i32::from(*signal));
         }
     }
+}
+
+/// Waits until something is to be read from one of the `sources`; says from which.
+fn ready<const N: usize>(sources: [Option<BorrowedFd<'_>>; N]) -> Result<[bool; N], StepError> {
+    let given = sources.iter().flatten();
+    let mut polled: Vec<PollFd<'_>> = given
+        .map(|source| PollFd::from_borrowed_fd(*source, PollFlags::IN))
+        .collect();
+    match rustix::event::poll(&mut polled, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(errno) => return Err(errno).setting_up("wait for the step"),
+    }
+    let mut polled = polled.iter();
+    Ok(sources.map(|source| {
+        let polled = source.and_then(|_| polled.next());
+        polled.is_some_and(|polled| !polled.revents().is_empty())
+    }))
 }

@@ -17,6 +17,8 @@
 //!                                                 the command: ids, seccomp, capabilities, exec
 //! ```
 //!
+//! A private network is one more child, from which steps take it; see [`network`].
+//!
 //! Rules that hold throughout:
 //! - A child is this binary executed afresh, so no Rust runs between `fork` and `exec` of a threaded
 //!   process. `main` begins with [`run_if_child`], then [`enter()`], and only then starts a runtime.

@@ -1,11 +1,21 @@
-//! The texts of `/etc/hosts` and `/etc/resolv.conf` that a step sees (spec §12.1).
+//! The network of a step: private ones, and the texts of `/etc/hosts` and `/etc/resolv.conf` that a
+//! step sees (spec §12.1).
+
+mod connector;
+mod holder;
+mod private;
+mod routes;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use crate::Network;
+
+pub use connector::Connector;
+pub(crate) use holder::{HOLDER_NAME, run as run_holder};
+pub use private::{Networks, PrivateNetwork, PrivateNetworkError, Taken};
 
 /// One more line of `/etc/hosts`, from `--add-host`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,18 +40,23 @@ pub struct BadHostName {
 ///
 /// A name that is empty or holds anything but letters, digits, `.`, `-`, `_`.
 pub fn hosts(hostname: &str, entries: &[HostEntry]) -> Result<String, BadHostName> {
-    checked(hostname)?;
+    check_name(hostname)?;
     let mut text =
         format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for HostEntry { name, address } in entries {
-        checked(name)?;
+        check_name(name)?;
         // Writing to a `String` cannot fail.
         let _ = writeln!(text, "{address}\t{name}");
     }
     Ok(text)
 }
 
-fn checked(name: &str) -> Result<(), BadHostName> {
+/// Checks the name of a host.
+///
+/// # Errors
+///
+/// As [`hosts`].
+pub fn check_name(name: &str) -> Result<(), BadHostName> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     if name.is_empty() || !name.bytes().all(allowed) {
         return Err(BadHostName {
@@ -54,7 +69,8 @@ fn checked(name: &str) -> Result<(), BadHostName> {
 /// Returns the contents of `/etc/resolv.conf` for a step, from the host's file.
 ///
 /// Where the host asks only its own stub resolver (systemd-resolved), the file behind the stub is taken.
-/// Without a network there are no name servers. Blocks; a missing file counts as empty.
+/// Without a network there are no name servers; in a private one there is one, which asks the host's,
+/// wherever that listens. Blocks; a missing file counts as empty.
 ///
 /// # Errors
 ///
@@ -68,7 +84,38 @@ pub fn resolv_conf(network: Network) -> io::Result<String> {
             Ok(if upstream.is_empty() { host } else { upstream })
         }
         Network::Host => Ok(host),
+        Network::Private { .. } => Ok(format!(
+            "{}nameserver {}\n",
+            without_name_servers(&host),
+            connector::NAME_SERVER
+        )),
     }
+}
+
+/// Returns the address under which a step reaches its host, for `host-gateway`: what listens on all
+/// addresses there; in the host's own network also what listens on the loopback device.
+pub fn host_gateway(network: Network) -> IpAddr {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    match network {
+        Network::Host | Network::None => loopback,
+        Network::Private { .. } => own_address().unwrap_or(loopback),
+    }
+}
+
+/// Returns the address that this machine has in the direction of its default route.
+fn own_address() -> Option<IpAddr> {
+    // Nothing is sent by connecting: the kernel only chooses a route, here to examples.
+    let towards = |own: IpAddr, far: IpAddr| -> io::Result<IpAddr> {
+        let socket = UdpSocket::bind((own, 0))?;
+        socket.connect((far, 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    let far = Ipv4Addr::new(203, 0, 113, 1);
+    let far_six = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    towards(Ipv4Addr::UNSPECIFIED.into(), far.into())
+        .or_else(|_| towards(Ipv6Addr::UNSPECIFIED.into(), far_six.into()))
+        .ok()
+        .filter(|address| !address.is_loopback())
 }
 
 fn read_or_empty(path: &str) -> io::Result<String> {

@@ -165,6 +165,11 @@ pub enum Network {
     Host,
     /// Nothing but its own loopback device.
     None,
+    /// One of its own, from which the machine's network is reached but not its loopback device.
+    Private {
+        /// The process that holds it; see [`crate::network::PrivateNetwork::as_step_sees_it`].
+        holder: u32,
+    },
 }
 
 /// What of the kernel a step may use. The namespaces are the same in any case.

@@ -136,6 +136,9 @@ pub enum StepError {
     /// The child of the step ended without a word; somebody killed it.
     #[error("the step's process was killed from outside")]
     Lost,
+    /// What connects the step's private network with the host's ended before the step.
+    #[error("the program behind the step's private network ended before the step did")]
+    NetworkLost,
 }
 
 fn format_of(architecture: Option<Architecture>) -> String {
@@ -173,6 +176,7 @@ impl StepError {
             | Self::Setup { .. }
             | Self::Spec { .. }
             | Self::Lost => None,
+            Self::NetworkLost => Some("build again, or do without it: --network host".to_owned()),
         }
     }
 }
@@ -328,7 +332,7 @@ impl Killer {
 
 /// Returns a handle on this program that nobody can write through, whatever a step does with
 /// `/proc/<pid>/exe` of its own processes (CVE-2019-5736).
-fn own_program() -> Result<&'static OwnedFd, StepError> {
+pub(crate) fn own_program() -> Result<&'static OwnedFd, StepError> {
     static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
     if let Some(program) = PROGRAM.get() {
         return Ok(program);

@@ -48,6 +48,9 @@ pub enum SolveErrorKind {
         /// Why not.
         source: StepError,
     },
+    /// There are private networks, but none for this step.
+    #[error(transparent)]
+    Network(#[from] sandbox::network::PrivateNetworkError),
     /// Nothing here runs programs of the step's platform.
     #[error(transparent)]
     Emulation(#[from] EmulationError),
@@ -193,6 +196,7 @@ impl SolveErrorKind {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Step { source, .. } => source.help(),
+            Self::Network(error) => error.help(),
             Self::Emulation(error) => error.help(),
             Self::Fetch(error) => error.help(),
             Self::Remote(error) => error.help(),

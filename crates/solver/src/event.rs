@@ -53,6 +53,13 @@ pub enum Event<'a> {
         /// What.
         bytes: &'a [u8],
     },
+    /// There is something that the user may not expect of it.
+    Note {
+        /// The vertex.
+        vertex: VertexId,
+        /// What, in one line.
+        text: &'a str,
+    },
     /// A blob that it needs is being fetched, or has been.
     Transfer {
         /// The vertex.

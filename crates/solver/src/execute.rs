@@ -15,6 +15,7 @@ use graph::op::{ContextName, MakeDirectoryOp, Op};
 use graph::{Graph, Vertex, VertexId};
 use oci::{BaseLayer, DiffId, Digest, Platform};
 use sandbox::identity::Owner;
+use sandbox::network::Networks;
 use sandbox::{Architecture, Emulation, How, RootFs};
 use serde::{Deserialize, Serialize};
 use store::{Kind, LayerDraft, LayerId, Lock};
@@ -112,6 +113,7 @@ pub(crate) struct Execution {
     emulation: OnceCell<Emulation>,
     /// Base images whose programs were found to be those of an architecture.
     checked_bases: Mutex<BTreeSet<(Digest, Architecture)>>,
+    networks: Networks,
     /// Base layers that are unpacked, or being so.
     unpacked: Mutex<HashMap<DiffId, Arc<OnceCell<()>>>>,
     contexts: BTreeMap<ContextName, OnceCell<Arc<copy::OpenContext>>>,
@@ -130,6 +132,7 @@ impl Execution {
             platforms: platforms.collect(),
             emulation: OnceCell::new(),
             checked_bases: Mutex::default(),
+            networks: Networks::default(),
             unpacked: Mutex::default(),
             contexts: solver
                 .contexts

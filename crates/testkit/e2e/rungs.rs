@@ -102,7 +102,14 @@ fn apt_get(suite: &Suite) -> anyhow::Result<()> {
         let workspace = suite.workspace(account)?;
         let context = workspace.copy(&suite.repository().join("testdata/apt"), "context")?;
         let built = workspace
-            .rbuild(&["-q", "--platform", "linux/amd64,linux/arm64"])?
+            // The machine's own settings may name a proxy or mirror on its loopback device.
+            .rbuild(&[
+                "-q",
+                "--platform",
+                "linux/amd64,linux/arm64",
+                "--network",
+                "host",
+            ])?
             .args(["--build-context", &debian, "-t", "apt"])
             .args([context])
             .succeed()?;

@@ -47,18 +47,30 @@ impl Account {
         match self {
             Self::Root if is_root() => Ok(()),
             Self::Root => Err(Skip("the tests do not run as root".to_owned()).into()),
-            Self::Ordinary if is_root() => {
-                let (uid, gid) = test_user(TEST_USER)?;
+            Self::Ordinary | Self::WithoutIds if is_root() => {
+                let (uid, gid) = self.ids()?;
                 command.uid(uid).gid(gid);
                 Ok(())
             }
             Self::Ordinary => Ok(()),
-            Self::WithoutIds if is_root() => {
-                let (uid, gid) = test_user(TEST_USER_WITHOUT_IDS)?;
-                command.uid(uid).gid(gid);
-                Ok(())
-            }
             Self::WithoutIds => Err(Skip("the tests do not run as root".to_owned()).into()),
+        }
+    }
+
+    /// Returns the ids of its user and group.
+    ///
+    /// # Errors
+    ///
+    /// The account does not exist.
+    pub fn ids(self) -> anyhow::Result<(u32, u32)> {
+        match self {
+            Self::Root => Ok((0, 0)),
+            Self::Ordinary if is_root() => test_user(TEST_USER),
+            Self::Ordinary => Ok((
+                rustix::process::getuid().as_raw(),
+                rustix::process::getgid().as_raw(),
+            )),
+            Self::WithoutIds => test_user(TEST_USER_WITHOUT_IDS),
         }
     }
 

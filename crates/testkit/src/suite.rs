@@ -8,8 +8,9 @@ use std::process::Command;
 use anyhow::Context;
 use tempfile::TempDir;
 
-use crate::peer;
+use crate::skip::Skip;
 use crate::{Account, Rbuild, Registry};
+use crate::{account, peer};
 
 /// When every image of the tests was made, in seconds since 1970.
 pub const EPOCH: &str = "1700000000";
@@ -242,8 +243,43 @@ impl Workspace<'_> {
         Ok(self.prepare(command)?.env("TERM", "xterm"))
     }
 
+    /// The command as on a machine of its own, with a network and services that `elsewhere.py`
+    /// describes; when it says a text, something is done to it.
+    ///
+    /// # Errors
+    ///
+    /// The tests do not run as root, or the account does not exist.
+    pub fn elsewhere(&self, when: Option<[&str; 2]>, words: &[&str]) -> anyhow::Result<Rbuild> {
+        if !account::is_root() {
+            return Err(Skip("the tests do not run as root".to_owned()).into());
+        }
+        if !Path::new("/dev/net").is_dir() {
+            return Err(Skip("there is no /dev/net".to_owned()).into());
+        }
+        let (uid, gid) = self.account.ids()?;
+        let mut command = Command::new("/usr/bin/unshare");
+        command
+            .args(["--net", "--mount"])
+            .arg(self.suite.repository.join("crates/testkit/elsewhere.py"));
+        if let Some(when) = when {
+            command.arg("--when").args(when);
+        }
+        command
+            .args([uid.to_string(), gid.to_string()])
+            .arg(&self.suite.binary)
+            .args(words);
+        Ok(Rbuild::new(self.surround(command)))
+    }
+
     /// Gives a command the environment of all, and the account's rights.
-    fn prepare(&self, mut command: Command) -> anyhow::Result<Rbuild> {
+    fn prepare(&self, command: Command) -> anyhow::Result<Rbuild> {
+        let mut command = self.surround(command);
+        self.account.apply(&mut command)?;
+        Ok(Rbuild::new(command))
+    }
+
+    /// Gives a command the environment of all.
+    fn surround(&self, mut command: Command) -> Command {
         let path = std::env::var_os("PATH").unwrap_or_default();
         command
             .env_clear()
@@ -258,8 +294,7 @@ impl Workspace<'_> {
             // Nothing may leave loopback; what tries to is refused at once.
             .env("HTTPS_PROXY", "http://127.0.0.1:1")
             .current_dir(self.path());
-        self.account.apply(&mut command)?;
-        Ok(Rbuild::new(command))
+        command
     }
 
     fn own(&self, path: &Path) -> anyhow::Result<()> {

@@ -59,6 +59,11 @@ pub(super) fn of_solver(progress: &Progress, graph: &Graph) -> Arc<solver::Event
                 progress.output(*step, stream, bytes);
             }
         }
+        Event::Note { vertex, text } => {
+            if let Some((step, _)) = steps.get(&vertex) {
+                progress.note(*step, text.to_owned());
+            }
+        }
         Event::Transfer {
             vertex,
             what,

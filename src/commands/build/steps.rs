@@ -1,12 +1,13 @@
 //! What the command line says about all RUN steps (`cli-and-outputs.md` §2.6).
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use crate::args::values::{self, Right};
-use graph::op::{Entitlement, ExtraHost, Gaining, NetworkMode, Provisions, ResourceLimit};
-use sandbox::network::{BadHostName, HostEntry};
+use graph::op::{
+    Entitlement, ExtraHost, Gaining, HostAddress, NetworkMode, Provisions, ResourceLimit,
+};
+use sandbox::network::BadHostName;
 use sandbox::{Capability, CapabilityError};
 use solver::DeviceDirectories;
 
@@ -151,20 +152,17 @@ fn extra_host(text: &str) -> Result<ExtraHost, StepValueError> {
         .and_then(|address| address.strip_suffix(']'))
         .unwrap_or(written);
     let address = match bare {
-        // Steps share the host's network, so they find it where it finds itself.
-        "host-gateway" => IpAddr::from(Ipv4Addr::LOCALHOST),
-        address => address.parse().map_err(|_| StepValueError::HostAddress {
-            name: name.to_owned(),
-            address: written.to_owned(),
-        })?,
-    };
-    let name = name.to_owned();
-    let entry = HostEntry {
-        name: name.clone(),
-        address,
+        "host-gateway" => HostAddress::Gateway,
+        address => {
+            HostAddress::Known(address.parse().map_err(|_| StepValueError::HostAddress {
+                name: name.to_owned(),
+                address: written.to_owned(),
+            })?)
+        }
     };
     // Refused here rather than in every step.
-    sandbox::network::hosts("localhost", &[entry])?;
+    sandbox::network::check_name(name)?;
+    let name = name.to_owned();
     Ok(ExtraHost { name, address })
 }
 
@@ -220,14 +218,14 @@ mod tests {
             ("db=10.0.0.7", "db", "10.0.0.7"),
             ("six:::1", "six", "::1"),
             ("six:[::1]", "six", "::1"),
-            ("me:host-gateway", "me", "127.0.0.1"),
         ] {
             let host = extra_host(written).unwrap();
-            assert_eq!(
-                (host.name.as_str(), host.address.to_string().as_str()),
-                (name, address)
-            );
+            assert_eq!(host.name, name);
+            let address = address.parse().unwrap();
+            assert_eq!(host.address, HostAddress::Known(address));
         }
+        let host = extra_host("me:host-gateway").unwrap();
+        assert_eq!(host.address, HostAddress::Gateway);
         for wrong in [
             "db",
             "db:",

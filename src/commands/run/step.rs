@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use graph::op::NetworkMode;
 use oci::RunConfig;
+use sandbox::network::{Networks, PrivateNetwork, Taken};
 use sandbox::{Architecture, Emulation, Emulators, Network, RootFs, Stdio, StepSpec, StepStatus};
 use store::Store;
 
 use super::RunArgs;
 use super::image::Image;
-use crate::interrupt;
 use crate::ui::report::Failure;
+use crate::{interrupt, ui};
 
 /// What the sandbox looks for programs in where the image does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -67,12 +68,37 @@ pub(super) fn run(
         upper: draft.fs().to_owned(),
         work: draft.work().to_owned(),
     };
-    let spec = spec(&image.config.config, args, argv, root)?;
+    let networks = Networks::default();
+    let network = match args.network {
+        NetworkMode::Default => private(&networks)?,
+        NetworkMode::Host | NetworkMode::None => None,
+    };
+    let seen = match (&network, args.network) {
+        (Some(network), _) => network.as_step_sees_it(),
+        (None, NetworkMode::Default | NetworkMode::Host) => Network::Host,
+        (None, NetworkMode::None) => Network::None,
+    };
+    let spec = spec(&image.config.config, args, argv, root, seen)?;
     let stdio = stdio().map_err(failure)?;
     let step = sandbox::spawn(&spec, stdio);
     let step = step.map_err(|error| Failure::new(&error, error.help()))?;
     let status = interrupt::pass_on(step)?;
+    drop(network);
     status.map_err(|error| Failure::new(&error, error.help()))
+}
+
+/// Returns a network of the command's own; says so if this machine has none to give.
+fn private(networks: &Networks) -> Result<Option<PrivateNetwork>, Failure> {
+    let taken = networks.take();
+    match taken.map_err(|error| Failure::new(&error, error.help()))? {
+        Taken::Private(network) => Ok(Some(network)),
+        Taken::Unavailable { reason, .. } => {
+            ui::say(&format!(
+                "note: the command shares the network of this machine: {reason}\n"
+            ));
+            Ok(None)
+        }
+    }
 }
 
 /// The image's command line, with what the user puts in its place.
@@ -110,11 +136,8 @@ fn spec(
     args: &RunArgs,
     argv: Vec<String>,
     root: RootFs,
+    network: Network,
 ) -> Result<StepSpec, Failure> {
-    let network = match args.network {
-        NetworkMode::Default | NetworkMode::Host => Network::Host,
-        NetworkMode::None => Network::None,
-    };
     let hosts = sandbox::network::hosts(HOSTNAME, &[]);
     let resolv_conf = sandbox::network::resolv_conf(network).map_err(|source| RunError::Io {
         what: "reading the host's resolv.conf",

@@ -61,7 +61,7 @@ pub(super) fn mount_sys(
     let fresh = match network {
         Network::Host => None,
         // Refused where the host's is not wholly visible either, as in most containers.
-        Network::None => FileSystem::open("sysfs")?.mount(READ_ONLY).ok(),
+        Network::None | Network::Private { .. } => FileSystem::open("sysfs")?.mount(READ_ONLY).ok(),
     };
     let mount = match fresh {
         Some(mount) => mount,

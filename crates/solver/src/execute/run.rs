@@ -1,6 +1,7 @@
 //! RUN: a process in a file system; what it changed is the result.
 
 mod mounts;
+mod network;
 pub(super) mod symptom;
 mod trust;
 
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::VertexId;
-use graph::op::{self, NetworkMode, Provisions, RunOp, SecurityMode};
+use graph::op::{self, HostAddress, NetworkMode, Provisions, RunOp, SecurityMode};
 use graph::quote::quoted;
 use rustix::event::{PollFd, PollFlags, poll};
 use sandbox::network::HostEntry;
@@ -20,6 +21,7 @@ use sandbox::{
 use store::LayerDraft;
 
 use self::mounts::{Held, Mounts};
+use self::network::StepNetwork;
 use self::symptom::{Program, Watch};
 use self::trust::Trust;
 use super::{Executed, Execution, Inputs, Wanted, architecture, blocking, programs, root_fs};
@@ -66,7 +68,10 @@ impl Execution {
             let ways = self.emulate().await?.ways();
             let how = ways.get(&architecture).cloned().unwrap_or(How::Native);
             let runs = Runs { architecture, how };
-            let mut lowers = self.materialize(inputs.vertex, &root).await?;
+            let (mut lowers, network) = tokio::try_join!(
+                self.materialize(inputs.vertex, &root),
+                self.network(inputs.vertex, op)
+            )?;
             self.check_base(&root, &lowers, architecture).await?;
             let trust = self.trust(&lowers).await?;
             if let Some(trust) = &trust {
@@ -82,6 +87,7 @@ impl Execution {
             mounts.extend(trust.iter().flat_map(Trust::mounts));
             let mut spec = spec(
                 op,
+                network.seen(),
                 root_fs(&draft, lowers),
                 mounts,
                 [device_env, secret_env].concat(),
@@ -89,6 +95,7 @@ impl Execution {
             if let Some(trust) = &trust {
                 trust.tell(&mut spec.env);
             }
+            let held = (held, network);
             let draft = self
                 .run_step(inputs.vertex, spec, runs, draft, held)
                 .await?;
@@ -119,7 +126,7 @@ impl Execution {
         spec: StepSpec,
         runs: Runs,
         draft: LayerDraft,
-        held: Held,
+        (held, network): (Held, StepNetwork),
     ) -> Result<LayerDraft, SolveErrorKind> {
         let leash = Leash::default();
         let (execution, collar) = (Arc::clone(self), leash.collar());
@@ -135,6 +142,7 @@ impl Execution {
             let status = execution.supervise(vertex, &spec, &mut watch, &collar);
             tell(Phase::End);
             drop(held);
+            execution.give_back(network, &spec);
             match status? {
                 StepStatus::Exited(0) => Ok(draft),
                 status @ (StepStatus::Exited(_) | StepStatus::Signalled(_)) => {
@@ -221,14 +229,11 @@ fn program(watch: &Watch, spec: &StepSpec) -> Option<Program> {
 
 fn spec(
     op: &RunOp,
+    network: Network,
     root: sandbox::RootFs,
     mounts: Vec<sandbox::Mount>,
     more_env: Vec<(String, String)>,
 ) -> Result<StepSpec, SolveErrorKind> {
-    let network = match op.network {
-        NetworkMode::Default | NetworkMode::Host => Network::Host,
-        NetworkMode::None => Network::None,
-    };
     let mut env = op.env.clone();
     for (name, value) in op.proxy_env.iter().cloned().chain(more_env) {
         env.retain(|(known, _)| *known != name);
@@ -242,7 +247,7 @@ fn spec(
         cwd: PathBuf::from(&op.cwd),
         user: op.user.clone(),
         hostname: op.hostname.clone(),
-        hosts: sandbox::network::hosts(&op.hostname, &extra_hosts(&op.provisions))?,
+        hosts: sandbox::network::hosts(&op.hostname, &extra_hosts(&op.provisions, network))?,
         resolv_conf: sandbox::network::resolv_conf(network).map_err(|source| {
             SolveErrorKind::Io {
                 doing: "reading the host's resolv.conf",
@@ -260,12 +265,15 @@ fn spec(
     })
 }
 
-fn extra_hosts(provisions: &Provisions) -> Vec<HostEntry> {
+fn extra_hosts(provisions: &Provisions, network: Network) -> Vec<HostEntry> {
     let hosts = provisions.hosts.iter();
     hosts
         .map(|host| HostEntry {
             name: host.name.clone(),
-            address: host.address,
+            address: match host.address {
+                HostAddress::Known(address) => address,
+                HostAddress::Gateway => sandbox::network::host_gateway(network),
+            },
         })
         .collect()
 }
