@@ -10,6 +10,7 @@ use graph::{Graph, Vertex, VertexId};
 use oci::{BaseLayer, Digest, MediaType};
 use solver::{Event, Outcome, Phase, Stream};
 
+use crate::ui::printable::without_os_numbers;
 use crate::ui::progress::{self, Carried, Progress, StepId, Title};
 use crate::ui::units;
 
@@ -61,7 +62,7 @@ pub(super) fn of_solver(progress: &Progress, graph: &Graph) -> Arc<solver::Event
         }
         Event::Note { vertex, text } => {
             if let Some((step, _)) = steps.get(&vertex) {
-                progress.note(*step, text.to_owned());
+                progress.note(*step, without_os_numbers(text));
             }
         }
         Event::Transfer {

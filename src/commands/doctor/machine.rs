@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sandbox::emulation::{self, Survey};
+use sandbox::network::{Networks, Taken};
 use sandbox::{Architecture, EmulationError, Emulators, Entered, How, IdRange};
 use serde::Serialize;
 
@@ -260,8 +261,16 @@ pub(super) struct NetworkProgram {
 }
 
 impl Network {
-    pub(super) fn of(environment: &Environment, _notes: &mut Notes) -> Self {
+    /// Tries it as a build would, in whose place this process is already.
+    pub(super) fn of(environment: &Environment, notes: &mut Notes) -> Self {
         let directories = setup::helper_directories(environment);
+        let default = match Networks::default().take() {
+            Ok(Taken::Private(_)) => "private",
+            Ok(Taken::Unavailable { reason, .. }) | Err(reason) => {
+                notes.better("network", Trouble::new(&reason, reason.help()));
+                "host"
+            }
+        };
         let programs = ["pasta", "slirp4netns"].map(|name| NetworkProgram {
             name,
             path: directories
@@ -271,7 +280,7 @@ impl Network {
                 .find(|path| path.is_file()),
         });
         Self {
-            default: "host",
+            default,
             programs: programs.into(),
         }
     }

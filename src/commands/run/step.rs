@@ -12,6 +12,7 @@ use store::Store;
 
 use super::RunArgs;
 use super::image::Image;
+use crate::ui::printable::without_os_numbers;
 use crate::ui::report::Failure;
 use crate::{interrupt, ui};
 
@@ -93,6 +94,7 @@ fn private(networks: &Networks) -> Result<Option<PrivateNetwork>, Failure> {
     match taken.map_err(|error| Failure::new(&error, error.help()))? {
         Taken::Private(network) => Ok(Some(network)),
         Taken::Unavailable { reason, .. } => {
+            let reason = without_os_numbers(&reason.to_string());
             ui::say(&format!(
                 "note: the command shares the network of this machine: {reason}\n"
             ));

@@ -22,7 +22,7 @@ pub enum PrivateNetworkError {
     #[error("neither pasta nor slirp4netns is in PATH")]
     NoProgram,
     /// Network devices cannot be made.
-    #[error("{DEVICE} cannot be opened")]
+    #[error("{DEVICE} cannot be opened: {source}")]
     NoDevice {
         /// What the kernel said.
         source: OsError,
@@ -39,7 +39,7 @@ pub enum PrivateNetworkError {
     #[error(transparent)]
     Program(#[from] StepError),
     /// A system call of the set-up was refused.
-    #[error("private network: {what}")]
+    #[error("private network: {what}: {source}")]
     Setup {
         /// What was being done.
         what: String,
