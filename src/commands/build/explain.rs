@@ -123,6 +123,7 @@ impl Watch {
             }
             Event::Started { .. }
             | Event::Output { .. }
+            | Event::Note { .. }
             | Event::Transfer { .. }
             | Event::Emulating { .. }
             | Event::Emulated { .. }
