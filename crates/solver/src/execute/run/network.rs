@@ -76,11 +76,13 @@ impl Execution {
 
     /// Takes back the network of a step that is over.
     pub(super) fn give_back(&self, network: StepNetwork, spec: &StepSpec) {
-        match (network, spec.confinement) {
-            (StepNetwork::Private(network), Confinement::Full) => self.networks.give_back(network),
-            // It had every right over its network, which no other step should find as it left it.
-            (StepNetwork::Private(_), Confinement::NamespacesOnly)
-            | (StepNetwork::Host | StepNetwork::None, _) => {}
+        // With more rights than the usual ones it could change its network, which no other step should
+        // find as it left it.
+        let is_usual = spec.confinement == Confinement::Full && spec.rights.capabilities.is_empty();
+        if let StepNetwork::Private(network) = network
+            && is_usual
+        {
+            self.networks.give_back(network);
         }
     }
 }
