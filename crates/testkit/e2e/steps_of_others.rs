@@ -96,7 +96,7 @@ fn x24_fields(suite: &Suite) -> anyhow::Result<()> {
     workspace.write(
         "context/Dockerfile",
         format!(
-            "FROM evil\nCOPY [\"f\", \"{PLAIN}\"]\nRUN [\"touch\", {quoted}]\n\
+            "FROM evil\nCOPY [\"f\", \"{PLAIN}\"]\nRUN [\"echo\", {quoted}]\n\
              RUN --mount=type=cache,id={PLAIN},target=/c [\"true\"]\nCMD [{quoted}]\n"
         ),
     )?;
