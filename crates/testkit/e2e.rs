@@ -89,6 +89,8 @@ mod rungs;
 mod schemas;
 #[path = "e2e/secrecy.rs"]
 mod secrecy;
+#[path = "e2e/stacks.rs"]
+mod stacks;
 #[path = "e2e/steps_of_others.rs"]
 mod steps_of_others;
 #[path = "e2e/store.rs"]
@@ -151,6 +153,7 @@ fn run() -> anyhow::Result<ExitCode> {
         rungs::TESTS,
         schemas::TESTS,
         secrecy::TESTS,
+        stacks::TESTS,
         steps_of_others::TESTS,
         store::TESTS,
         threats::TESTS,

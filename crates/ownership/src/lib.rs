@@ -31,7 +31,7 @@ use rustix::path::Arg;
 pub const ATTRIBUTE: &str = "user.rbuild.stat";
 
 /// Times of last access from here on are owners: the year 2106.
-const EPOCH_OF_RECORDS: i64 = 1 << 32;
+pub const EPOCH_OF_RECORDS: i64 = 1 << 32;
 
 /// The nanoseconds have room for as many user ids.
 const USERS_OF_ONE_ERA: u32 = 1_000_000_000;

@@ -5,6 +5,7 @@
 //! is attached nowhere until somebody moves it.
 
 mod overlay;
+mod trial;
 pub(crate) mod walk;
 
 use std::borrow::Cow;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::Owner;
 use crate::{RootFs, Tree};
+
+pub use trial::try_overlay;
 
 pub(crate) use overlay::{Depth, FileSystem, Writable, attach, clone_tree, overlay};
 
@@ -66,6 +69,17 @@ impl fmt::Display for OsError {
     }
 }
 
+impl RootError {
+    /// Returns the whole story in one line.
+    pub fn in_one_line(&self) -> String {
+        match self {
+            Self::Os { source, .. } => format!("{self}: {source}"),
+            Self::FileSystem { said, source, .. } if said.is_empty() => format!("{self}: {source}"),
+            Self::FileSystem { .. } | Self::Path { .. } => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Debug for OsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -99,26 +113,6 @@ impl<T, E: Into<OsError>> Doing<T> for Result<T, E> {
             source: error.into(),
         })
     }
-}
-
-/// Tries whether steps could have overlayfs, with their changes in `directory`: an empty one, which is
-/// not empty afterwards. Needs the namespaces of [`crate::enter()`].
-///
-/// # Errors
-///
-/// The kernel refuses the overlay.
-pub fn try_overlay(directory: &Path) -> Result<(), RootError> {
-    let place = |name: &str| {
-        let path = directory.join(name);
-        let made = rustix::fs::mkdir(&path, Mode::RWXU).doing("create", &path);
-        made.map(|()| path)
-    };
-    let (lower, upper, work) = (place("lower")?, place("upper")?, place("work")?);
-    let writable = Writable {
-        upper: &upper,
-        work: &work,
-    };
-    overlay(&[lower], Some(writable)).map(drop)
 }
 
 /// Returns a directory handle on `root`, writable and attached nowhere.

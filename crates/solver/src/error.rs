@@ -88,6 +88,9 @@ pub enum SolveErrorKind {
     /// A layer could not be mounted or a directory not be made in it.
     #[error(transparent)]
     Root(#[from] sandbox::rootfs::RootError),
+    /// A stack of layers could not be shown, or what changed on it not become a layer.
+    #[error(transparent)]
+    Stack(#[from] crate::stack::StackError),
     /// A user or group could not be looked up.
     #[error(transparent)]
     Identity(#[from] sandbox::identity::IdentityError),
@@ -203,6 +206,7 @@ impl SolveErrorKind {
             Self::Unpack(error) => error.help(),
             Self::Copy(error) => error.help(),
             Self::Disk(error) => error.help(),
+            Self::Stack(error) => error.help(),
             Self::Mount(error) => error.help(),
             Self::Device(error) => error.help(),
             Self::Process {

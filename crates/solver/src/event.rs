@@ -11,7 +11,7 @@ use crate::explain::{Found, KeyPart};
 /// Receives events.
 pub type Events = dyn Fn(Event<'_>) + Send + Sync;
 
-/// Something that happened to a vertex.
+/// Something that happened, mostly to a vertex.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// Its inputs are there and work on it begins; its cache key is looked up first.
@@ -70,6 +70,12 @@ pub enum Event<'a> {
         current_bytes: u64,
         /// Bytes in all.
         total_bytes: u64,
+    },
+    /// Stacks of layers have to be copied for this build, which costs time and space: overlayfs cannot
+    /// be used.
+    Copies {
+        /// Why not, in one line.
+        reason: &'a str,
     },
     /// No more happens to it.
     Finished {

@@ -16,9 +16,9 @@ use graph::{Graph, Vertex, VertexId};
 use oci::{BaseLayer, DiffId, Digest, Platform};
 use sandbox::identity::Owner;
 use sandbox::network::Networks;
-use sandbox::{Architecture, Emulation, How, RootFs};
+use sandbox::{Architecture, Emulation, How};
 use serde::{Deserialize, Serialize};
-use store::{Kind, LayerDraft, LayerId, Lock};
+use store::{Kind, LayerId, Lock};
 use tokio::sync::{OnceCell, Semaphore};
 use tracing::info;
 
@@ -29,6 +29,7 @@ use crate::explain::{Found, StepKey};
 use crate::filesystem::{FileSystem, SolvedLayer};
 use crate::solver::{Caching, ForeignBases, Packing, Solver};
 use crate::source;
+use crate::stack::Stacks;
 
 pub use programs::{Programs, Several};
 pub use run::symptom::{Program, Symptom};
@@ -119,6 +120,7 @@ pub(crate) struct Execution {
     contexts: BTreeMap<ContextName, OnceCell<Arc<copy::OpenContext>>>,
     /// The vertices whose layers have to be on disk.
     read: BTreeSet<VertexId>,
+    stacks: Arc<Stacks>,
 }
 
 impl Execution {
@@ -127,7 +129,10 @@ impl Execution {
             Op::Run(run) => Some(run.platform.clone()),
             Op::Image(_) | Op::Copy(_) | Op::MakeDirectory(_) => None,
         });
+        let events = Arc::clone(&solver.events);
+        let tell = move |reason: &str| events(Event::Copies { reason });
         Self {
+            stacks: Arc::new(Stacks::new(solver.store.clone(), Box::new(tell))),
             permits: Semaphore::new(solver.jobs.get()),
             platforms: platforms.collect(),
             emulation: OnceCell::new(),
@@ -207,14 +212,16 @@ impl Execution {
         };
         self.reuse_or(wanted, &root, async || {
             let lowers = self.materialize(inputs.vertex, &root).await?;
-            let draft = self.draft()?;
+            let stacks = Arc::clone(&self.stacks);
             blocking(move || {
-                let handle = sandbox::rootfs::mount(&root_fs(&draft, lowers))?;
+                let mut workplace = stacks.writable(lowers)?;
+                let handle = sandbox::rootfs::mount(workplace.root())?;
                 let owner = copy::owner(handle.as_fd(), &op.user, is_scratch)?
                     .unwrap_or(Owner { uid: 0, gid: 0 });
                 sandbox::rootfs::create_dirs(handle.as_fd(), op.path.as_ref(), owner)?;
                 drop(handle);
-                Ok(draft.publish()?.into())
+                workplace.collect(&[])?;
+                Ok(stacks.publish(workplace)?.into())
             })
             .await
         })
@@ -315,10 +322,6 @@ impl Execution {
         info!(key = %key.digest(), "another build is making this, waiting");
         let (store, key) = (self.solver.store.clone(), *key.digest());
         Ok(blocking(move || store.lock(RESULT, &key)).await?)
-    }
-
-    fn draft(&self) -> Result<LayerDraft, SolveErrorKind> {
-        Ok(self.solver.store.layers().draft()?)
     }
 
     /// Unpacks what of `file_system` is not unpacked; returns its directories, topmost first.
@@ -501,13 +504,5 @@ impl Inputs {
         input
             .and_then(|id| self.file_systems.get(&id).cloned())
             .unwrap_or_default()
-    }
-}
-
-fn root_fs(draft: &LayerDraft, lowers: Vec<PathBuf>) -> RootFs {
-    RootFs::Layered {
-        lowers,
-        upper: draft.fs().to_owned(),
-        work: draft.work().to_owned(),
     }
 }

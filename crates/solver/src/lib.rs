@@ -29,6 +29,7 @@ mod secret;
 pub mod solver;
 pub mod source;
 pub mod ssh;
+pub mod stack;
 
 pub use cdi::{DeviceDirectories, DeviceError};
 pub use error::{SolveError, SolveErrorKind};
@@ -42,3 +43,4 @@ pub use solver::{
     Caching, ForeignBases, Freshness, LayerMade, LocalContext, Owners, Packing, Solution, Solver,
 };
 pub use ssh::{SshAgent, SshKey, SshKeyError};
+pub use stack::Stacks;

@@ -49,6 +49,7 @@ pub mod mounts;
 mod root;
 mod scratch;
 pub mod snapshot;
+pub mod tree;
 mod usage;
 pub mod verify;
 
@@ -67,4 +68,5 @@ pub use mounts::CacheMounts;
 pub use root::{OpenError, Store};
 pub use scratch::Scratch;
 pub use snapshot::Snapshot;
+pub use tree::CopiedTree;
 pub use verify::{Fate, Problem, ProblemKind, Repair, Verified};

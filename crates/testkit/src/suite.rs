@@ -200,6 +200,37 @@ impl Workspace<'_> {
         self.prepare(command)
     }
 
+    /// A command with these words, started after the script `world` has mounted things for it alone. The
+    /// script runs as root, in the account's home directory, with `$OWNER` the account.
+    ///
+    /// # Errors
+    ///
+    /// The tests do not run as root.
+    pub fn rbuild_after(&self, world: &str, words: &[&str]) -> anyhow::Result<Rbuild> {
+        if !account::is_root() {
+            return Err(Skip("the tests do not run as root".to_owned()).into());
+        }
+        let (uid, gid) = self.account.ids()?;
+        let script =
+            format!("{world}\nexec setpriv --reuid={uid} --regid={gid} --clear-groups -- \"$@\"");
+        let mut command = Command::new("unshare");
+        command
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "/bin/sh",
+                "-euc",
+                &script,
+                "sh",
+            ])
+            .arg(&self.suite.binary)
+            .args(words);
+        let mut command = self.surround(command);
+        command.env("OWNER", format!("{uid}:{gid}"));
+        Ok(Rbuild::new(command))
+    }
+
     /// A script of the shell that ends with the first command that fails. `rbuild` is the program, and
     /// `$REGISTRY` the host of the registry.
     ///

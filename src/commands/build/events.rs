@@ -75,6 +75,11 @@ pub(super) fn of_solver(progress: &Progress, graph: &Graph) -> Arc<solver::Event
                 progress.transfer(*step, what.to_string(), carried(current_bytes, total_bytes));
             }
         }
+        Event::Copies { reason } => progress
+            .start(format!(
+                "[internal] layers are copied for the steps: {reason}"
+            ))
+            .done(),
         Event::Finished { vertex, outcome } => {
             if let Some((step, _)) = steps.get(&vertex) {
                 progress.finished(*step, of_vertex(&outcome));

@@ -127,6 +127,7 @@ impl Watch {
             | Event::Transfer { .. }
             | Event::Emulating { .. }
             | Event::Emulated { .. }
+            | Event::Copies { .. }
             | Event::Finished { .. } => {}
         }
     }

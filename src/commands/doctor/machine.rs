@@ -99,7 +99,7 @@ impl Isolation {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Layers {
-    /// `overlayfs`, where the kernel does it.
+    /// `overlayfs`, where the kernel does it; else `copies`.
     pub(super) way: Option<&'static str>,
     /// Why the kernel does not.
     pub(super) problem: Option<String>,
@@ -122,7 +122,7 @@ impl Layers {
                 let tried = sandbox::rootfs::try_overlay(directory.path());
                 tried.map_err(|error| {
                     let help = "keep the store on another file system, such as ext4, xfs, btrfs or \
-                                tmpfs: --root DIR or RBUILD_ROOT";
+                                tmpfs, so that layers need not be copied: --root DIR or RBUILD_ROOT";
                     Trouble::new(&error, Some(help.to_owned()))
                 })
             });
@@ -133,8 +133,11 @@ impl Layers {
             },
             Err(trouble) => {
                 let problem = Some(trouble.problem.clone());
-                notes.needed("layers", trouble);
-                Self { way: None, problem }
+                notes.better("layers", trouble);
+                Self {
+                    way: Some("copies"),
+                    problem,
+                }
             }
         }
     }

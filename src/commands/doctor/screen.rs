@@ -91,7 +91,8 @@ fn ids(count: Option<u64>, kind: &str) -> String {
 
 fn line_of_layers(layers: &Layers) -> String {
     match (layers.way, &layers.problem) {
-        (Some(way), _) => way.to_owned(),
+        (Some(way), None) => way.to_owned(),
+        (Some(way), Some(problem)) => format!("{way}: {problem}"),
         (None, Some(problem)) => problem.clone(),
         (None, None) => String::new(),
     }

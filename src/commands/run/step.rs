@@ -8,6 +8,7 @@ use graph::op::NetworkMode;
 use oci::RunConfig;
 use sandbox::network::{Networks, PrivateNetwork, Taken};
 use sandbox::{Architecture, Emulation, Emulators, Network, RootFs, Stdio, StepSpec, StepStatus};
+use solver::Stacks;
 use store::Store;
 
 use super::RunArgs;
@@ -61,14 +62,6 @@ pub(super) fn run(
     let architecture = architecture(image).map_err(failure)?;
     let _emulation = Emulation::prepare(&[architecture], emulators)
         .map_err(|error| Failure::new(&error, error.help()))?;
-    // Never published, so it vanishes with what the command changed.
-    let draft = store.layers().draft();
-    let draft = draft.map_err(|error| Failure::new(&error, error.help()))?;
-    let root = RootFs::Layered {
-        lowers,
-        upper: draft.fs().to_owned(),
-        work: draft.work().to_owned(),
-    };
     let networks = Networks::default();
     let network = match args.network {
         NetworkMode::Default => private(&networks)?,
@@ -79,6 +72,16 @@ pub(super) fn run(
         (None, NetworkMode::Default | NetworkMode::Host) => Network::Host,
         (None, NetworkMode::None) => Network::None,
     };
+    // Never published, so it vanishes with what the command changed.
+    let tell = |reason: &str| {
+        ui::say(&format!(
+            "rbuild: the image is copied to run it: {reason}\n"
+        ))
+    };
+    let stacks = Stacks::new(store.clone(), Box::new(tell));
+    let workplace = stacks.writable(lowers);
+    let workplace = workplace.map_err(|error| Failure::new(&error, error.help()))?;
+    let root = workplace.root().clone();
     let spec = spec(&image.config.config, args, argv, root, seen)?;
     let stdio = stdio().map_err(failure)?;
     let step = sandbox::spawn(&spec, stdio);

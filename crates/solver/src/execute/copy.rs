@@ -37,7 +37,7 @@ use self::mounted::Mounted;
 use self::placing::Placing;
 use self::plan::{Plan, PlanError};
 use super::programs::Programs;
-use super::{Executed, Execution, Inputs, Made, Wanted, blocking, root_fs};
+use super::{Executed, Execution, Inputs, Made, Wanted, blocking};
 use crate::cache_key::CacheKey;
 use crate::error::SolveErrorKind;
 use crate::filesystem::FileSystem;
@@ -104,13 +104,14 @@ impl Execution {
 
     /// Makes the layer on disk. Blocks.
     fn place(&self, placing: &Placing, lowers: Vec<PathBuf>) -> Result<Made, SolveErrorKind> {
-        let draft = self.draft()?;
-        let root = Root::new(sandbox::rootfs::mount(&root_fs(&draft, lowers))?);
+        let mut workplace = self.stacks.writable(lowers)?;
+        let root = Root::new(sandbox::rootfs::mount(workplace.root())?);
         let mut mounted = Mounted::new(&root);
         placing.on(&root, &mut mounted)?;
         let programs = mounted.into_programs();
         drop(root);
-        let layer = draft.publish()?;
+        workplace.collect(&[])?;
+        let layer = self.stacks.publish(workplace)?;
         Ok(Made { layer, programs })
     }
 
@@ -121,8 +122,8 @@ impl Execution {
         lowers: &[PathBuf],
         packing: &Packing,
     ) -> Result<Option<Made>, SolveErrorKind> {
-        let below = sandbox::Tree::Layers(lowers.to_vec());
-        let below = Root::new(sandbox::rootfs::mount_read_only(&below)?);
+        let view = self.stacks.readable(lowers.to_vec())?;
+        let below = Root::new(view.open()?);
         let mut plan = Plan::new(&below, packing.now);
         placing.on(&below, &mut plan)?;
         let layers = self.solver.store.layers();

@@ -15,21 +15,21 @@ use graph::quote::quoted;
 use rustix::event::{PollFd, PollFlags, poll};
 use sandbox::network::HostEntry;
 use sandbox::{
-    Architecture, Confinement, How, Killer, Limit, Network, Rights, RootFs, Stdio, Step, StepSpec,
-    StepStatus, Tree,
+    Architecture, Confinement, Ended, How, Killer, Limit, Network, Rights, RootFs, Stdio, Step,
+    StepSpec, StepStatus, Tree,
 };
-use store::LayerDraft;
 
 use self::mounts::{Held, Mounts};
 use self::network::StepNetwork;
 use self::symptom::{Program, Watch};
 use self::trust::Trust;
-use super::{Executed, Execution, Inputs, Wanted, architecture, blocking, programs, root_fs};
+use super::{Executed, Execution, Inputs, Wanted, architecture, blocking, programs};
 use crate::cache_key::CacheKey;
 use crate::error::{Room, SolveErrorKind};
 use crate::event::{Event, Phase, Stream};
 use crate::redact::Redaction;
 use crate::solver::Freshness;
+use crate::stack::Workplace;
 
 /// Which programs a step runs, and what runs them.
 struct Runs {
@@ -77,7 +77,8 @@ impl Execution {
             if let Some(trust) = &trust {
                 lowers.insert(0, trust.layer().to_owned());
             }
-            let draft = self.draft()?;
+            let stacks = Arc::clone(&self.stacks);
+            let workplace = blocking(move || stacks.writable(lowers)).await?;
             let Mounts {
                 mut mounts,
                 device_env,
@@ -88,7 +89,7 @@ impl Execution {
             let mut spec = spec(
                 op,
                 network.seen(),
-                root_fs(&draft, lowers),
+                workplace.root().clone(),
                 mounts,
                 [device_env, secret_env].concat(),
             )?;
@@ -96,14 +97,15 @@ impl Execution {
                 trust.tell(&mut spec.env);
             }
             let held = (held, network);
-            let draft = self
-                .run_step(inputs.vertex, spec, runs, draft, held)
+            let workplace = self
+                .run_step(inputs.vertex, spec, runs, workplace, held)
                 .await?;
+            let stacks = Arc::clone(&self.stacks);
             blocking(move || {
                 if let Some(trust) = &trust {
-                    trust.take_back(draft.fs())?;
+                    trust.take_back(workplace.changes())?;
                 }
-                Ok(draft.publish()?.into())
+                Ok(stacks.publish(workplace)?.into())
             })
             .await
         })
@@ -115,19 +117,23 @@ impl Execution {
         let Some(bundle) = self.solver.ca_bundle.clone() else {
             return Ok(None);
         };
-        let (execution, root) = (Arc::clone(self), sandbox::Tree::Layers(lowers.to_owned()));
-        blocking(move || Trust::prepare(&execution.solver.store, &bundle, &root).map(Some)).await
+        let (execution, lowers) = (Arc::clone(self), lowers.to_owned());
+        blocking(move || {
+            let view = execution.stacks.readable(lowers)?;
+            Trust::prepare(&execution.solver.store, &bundle, &view.open()?).map(Some)
+        })
+        .await
     }
 
-    /// Runs a step to its end. Dropping the future kills it.
+    /// Runs a step to its end, and finds out what it changed. Dropping the future kills it.
     async fn run_step(
         self: &Arc<Self>,
         vertex: VertexId,
         spec: StepSpec,
         runs: Runs,
-        draft: LayerDraft,
+        mut workplace: Workplace,
         (held, network): (Held, StepNetwork),
-    ) -> Result<LayerDraft, SolveErrorKind> {
+    ) -> Result<Workplace, SolveErrorKind> {
         let leash = Leash::default();
         let (execution, collar) = (Arc::clone(self), leash.collar());
         blocking(move || {
@@ -139,13 +145,17 @@ impl Execution {
                 }
             };
             tell(Phase::Begin);
-            let status = execution.supervise(vertex, &spec, &mut watch, &collar);
+            let ended = execution.supervise(vertex, &spec, &mut watch, &collar);
             tell(Phase::End);
             drop(held);
             execution.give_back(network, &spec);
-            match status? {
-                StepStatus::Exited(0) => Ok(draft),
-                status @ (StepStatus::Exited(_) | StepStatus::Signalled(_)) => {
+            let Ended { status, put_back } = ended?;
+            match status {
+                StepStatus::Exited(0) => {
+                    workplace.collect(&put_back)?;
+                    Ok(workplace)
+                }
+                StepStatus::Exited(_) | StepStatus::Signalled(_) => {
                     Err(SolveErrorKind::Process {
                         command: shown(&spec.argv),
                         status,
@@ -175,7 +185,7 @@ impl Execution {
         spec: &StepSpec,
         watch: &mut Watch,
         collar: &Collar,
-    ) -> Result<StepStatus, SolveErrorKind> {
+    ) -> Result<Ended, SolveErrorKind> {
         let step_error = |source| SolveErrorKind::Step {
             command: shown(&spec.argv),
             source,
@@ -205,7 +215,7 @@ impl Execution {
             })
         })
         .map_err(io_error)?;
-        step.wait().map_err(step_error)
+        step.end().map_err(step_error)
     }
 }
 

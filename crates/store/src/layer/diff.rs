@@ -12,12 +12,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::LayerId;
 use super::entry::{Links, visit_one};
 use super::tar::{TarError, TarWriter};
-use super::{LayerId, whiteout};
+use super::whiteout::{self, Sign};
 use crate::disk::{self, DiskError};
 
 /// Deepest directory that is packed; every level holds a descriptor.
@@ -169,27 +170,20 @@ impl Walk<'_, '_> {
         let mut items = BTreeMap::new();
         let mut present = HashSet::new();
         for entry in disk::entries(directory).map_err(|errno| failed(self, errno))? {
-            let name = entry.name.to_bytes().to_vec();
-            let may_be_whiteout = matches!(
-                entry.file_type,
-                FileType::CharacterDevice | FileType::Unknown
-            );
-            let is_whiteout = may_be_whiteout && {
-                let stat = rustix::fs::statat(directory, &*entry.name, AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(|errno| failed(self, errno))?;
-                whiteout::is_whiteout(&stat)
-            };
-            if is_whiteout && is_opaque {
+            match whiteout::sign(directory, &entry).map_err(|errno| failed(self, errno))? {
                 // The list of hidden names says it already, if there is anything to hide.
-                continue;
-            }
-            if is_whiteout {
-                items.insert(whiteout::name_of(&name), Item::Whiteout);
-            } else {
-                if is_opaque {
-                    present.insert(name.clone());
+                Sign::Opaque => {}
+                Sign::Whiteout(_) if is_opaque => {}
+                Sign::Whiteout(hidden) => {
+                    items.insert(whiteout::name_of(hidden), Item::Whiteout);
                 }
-                items.insert(name, Item::Entry(entry.name));
+                Sign::None => {
+                    let name = entry.name.to_bytes().to_vec();
+                    if is_opaque {
+                        present.insert(name.clone());
+                    }
+                    items.insert(name, Item::Entry(entry.name));
+                }
             }
         }
         if is_opaque {
@@ -280,19 +274,21 @@ fn shown_by(lowers: &[PathBuf], path: &[u8]) -> Result<BTreeSet<Vec<u8>>, DiffEr
             |source: io::Error| disk_error("reading", lower.join(OsStr::from_bytes(path)), source);
         let (directory, hides_below) = descend(lower, path).map_err(failed)?;
         if let Some(directory) = directory {
+            // What the layer hides is below it: it may have the same name itself.
+            let mut hides = Vec::new();
             for entry in disk::entries(&directory).map_err(|errno| failed(errno.into()))? {
-                let name = entry.name.to_bytes().to_vec();
-                if hidden.contains(&name) || shown.contains(&name) {
-                    continue;
-                }
-                let stat = rustix::fs::statat(&directory, &*entry.name, AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(|errno| failed(errno.into()))?;
-                if whiteout::is_whiteout(&stat) {
-                    hidden.insert(name);
-                } else {
-                    shown.insert(name);
+                match whiteout::sign(&directory, &entry).map_err(|errno| failed(errno.into()))? {
+                    Sign::Opaque => {}
+                    Sign::Whiteout(name) => hides.push(name.to_vec()),
+                    Sign::None => {
+                        let name = entry.name.to_bytes().to_vec();
+                        if !hidden.contains(&name) {
+                            shown.insert(name);
+                        }
+                    }
                 }
             }
+            hidden.extend(hides);
         }
         if hides_below {
             break;
@@ -314,7 +310,10 @@ fn descend(layer: &Path, path: &[u8]) -> io::Result<(Option<OwnedFd>, bool)> {
         let name = CString::new(name)?;
         directory = match disk::open_directory_at(&directory, &name) {
             Ok(directory) => directory,
-            Err(Errno::NOENT) => return Ok((None, hides_below)),
+            Err(Errno::NOENT) => {
+                hides_below |= whiteout::is_made_beside(&directory, &name)?;
+                return Ok((None, hides_below));
+            }
             Err(Errno::NOTDIR | Errno::LOOP) => return Ok((None, true)),
             Err(errno) => return Err(errno.into()),
         };

@@ -8,18 +8,18 @@
 //! since deep trees of many layers would need more descriptors than a process may have.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::{Entry, IntoIter};
+use std::collections::btree_map::IntoIter;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::Layers;
 use super::entry::{Links, Visit, visit_one};
-use super::whiteout;
+use super::whiteout::{self, Sign};
 use crate::disk::{self, DiskError, Doing};
 use crate::snapshot::Snapshot;
 
@@ -101,23 +101,26 @@ impl Walk {
         let mut names: BTreeMap<Vec<u8>, Option<Item>> = BTreeMap::new();
         for (at, handle) in handles.iter().enumerate() {
             let here = self.here(layers[at]);
+            // What the layer hides is below it: it may have the same name itself.
+            let mut hides = Vec::new();
             for entry in disk::entries(handle).doing("reading", &here)? {
-                let Entry::Vacant(vacant) = names.entry(entry.name.to_bytes().to_vec()) else {
-                    continue;
-                };
-                let may_be_whiteout = matches!(
-                    entry.file_type,
-                    FileType::CharacterDevice | FileType::Unknown
-                );
-                let is_whiteout = may_be_whiteout && {
-                    let flags = AtFlags::SYMLINK_NOFOLLOW;
-                    let stat = rustix::fs::statat(handle, &*entry.name, flags);
-                    whiteout::is_whiteout(&stat.doing("reading", &here)?)
-                };
-                vacant.insert((!is_whiteout).then_some(Item {
-                    name: entry.name,
-                    at,
-                }));
+                match whiteout::sign(handle, &entry).doing("reading", &here)? {
+                    Sign::Opaque => {}
+                    Sign::Whiteout(name) => hides.push(name.to_vec()),
+                    Sign::None => {
+                        let key = entry.name.to_bytes().to_vec();
+                        let item = || {
+                            Some(Item {
+                                name: entry.name,
+                                at,
+                            })
+                        };
+                        names.entry(key).or_insert_with(item);
+                    }
+                }
+            }
+            for name in hides {
+                names.entry(name).or_insert(None);
             }
         }
         let shown: BTreeMap<Vec<u8>, Item> = names
@@ -186,7 +189,13 @@ impl Walk {
                 Some(topmost) => topmost,
                 None => match disk::open_directory_at(handle, &item.name) {
                     Ok(directory) => directory,
-                    Err(Errno::NOENT) => continue,
+                    Err(Errno::NOENT) => {
+                        let hides = whiteout::is_made_beside(handle, &item.name);
+                        match hides.doing("reading", &here)? {
+                            true => break,
+                            false => continue,
+                        }
+                    }
                     // A deletion or another kind of file: what lies below is hidden.
                     Err(Errno::NOTDIR | Errno::LOOP) => break,
                     Err(errno) => return Err(errno).doing("opening", &here),

@@ -1,17 +1,23 @@
 //! Whiteouts: how a layer says that a file of the layer below is gone.
 //!
 //! The image spec marks deletions by name (`.wh.x`), overlayfs by a 0:0 device node; an opaque
-//! directory has a marker file there and an extended attribute here. Both forms meet only here, so
-//! that no other module has to ask which one it is holding.
+//! directory has a marker file there and an extended attribute here. An unpacked layer has overlayfs's
+//! form where its file system takes it. One that is itself an overlayfs does not; there the names are
+//! the sign, as `fuse-overlayfs` has it. All forms meet only here, so that no other module has to ask
+//! which one it is holding.
 
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::{FileType, Stat, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
+use crate::disk::DirEntry;
+
 const PREFIX: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+const OPAQUE: &[u8] = OPAQUE_MARKER.to_bytes();
+const OPAQUE_MARKER: &CStr = c".wh..wh..opq";
 
 /// What overlayfs reads on a `userxattr` mount.
 const OPAQUE_XATTR: &str = "user.overlay.opaque";
@@ -59,23 +65,110 @@ pub(crate) fn name_of(name: &[u8]) -> Vec<u8> {
     [PREFIX, name].concat()
 }
 
-/// Returns whether a file is overlayfs's sign for a deletion.
-pub(crate) fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+/// What an entry of an unpacked layer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign<'a> {
+    /// It is a file of the layer.
+    None,
+    /// The entry of this name in the layers below is gone; what this layer has under it stays.
+    Whiteout(&'a [u8]),
+    /// It belongs to what makes its directory opaque.
+    Opaque,
+}
+
+/// Returns what an entry of a layer's directory means.
+pub(crate) fn sign(directory: impl AsFd, entry: &DirEntry) -> rustix::io::Result<Sign<'_>> {
+    let name = entry.name.to_bytes();
+    let named = match mark(name) {
+        Mark::None | Mark::Senseless => Sign::None,
+        Mark::Whiteout(hidden) => Sign::Whiteout(hidden),
+        Mark::Opaque => Sign::Opaque,
+    };
+    match entry.file_type {
+        FileType::CharacterDevice | FileType::Unknown => {}
+        FileType::RegularFile => return Ok(named),
+        FileType::Directory
+        | FileType::Symlink
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::BlockDevice => return Ok(Sign::None),
+    }
+    let stat = rustix::fs::statat(directory, &*entry.name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice if stat.st_rdev == 0 => Sign::Whiteout(name),
+        FileType::RegularFile => named,
+        FileType::CharacterDevice
+        | FileType::Directory
+        | FileType::Symlink
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::BlockDevice
+        | FileType::Unknown => Sign::None,
+    })
+}
+
+/// Says in a layer's directory that what the layers below have as `name` is gone.
+///
+/// # Errors
+///
+/// `EEXIST` if the layer has something of that name; else what the kernel says.
+pub(crate) fn make(directory: impl AsFd, name: &CStr) -> rustix::io::Result<()> {
+    let directory = directory.as_fd();
+    match rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(Errno::PERM) => make_file(directory, &sign_of(name)),
+        made => made,
+    }
+}
+
+/// Takes back the sign of [`make`] where it does not have the name that it hides.
+pub(crate) fn unmake_beside(directory: impl AsFd, name: &CStr) -> rustix::io::Result<()> {
+    match rustix::fs::unlinkat(directory, sign_of(name), AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Returns whether a layer's directory, which has nothing of this name, says that it is gone.
+pub(crate) fn is_made_beside(directory: impl AsFd, name: &CStr) -> rustix::io::Result<bool> {
+    match rustix::fs::statat(directory, sign_of(name), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn sign_of(name: &CStr) -> CString {
+    // A prefix adds no NUL.
+    CString::new(name_of(name.to_bytes())).unwrap_or_default()
+}
+
+fn make_file(directory: impl AsFd, name: &CStr) -> rustix::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, name, flags, Mode::RUSR).map(drop)
 }
 
 /// Marks an open directory as showing nothing of the layers below.
 pub(crate) fn make_opaque(directory: impl AsFd) -> io::Result<()> {
-    rustix::fs::fsetxattr(directory, OPAQUE_XATTR, OPAQUE_VALUE, XattrFlags::empty())?;
-    Ok(())
+    let directory = directory.as_fd();
+    let set = rustix::fs::fsetxattr(directory, OPAQUE_XATTR, OPAQUE_VALUE, XattrFlags::empty());
+    match set {
+        Err(Errno::PERM | Errno::NOTSUP) => Ok(make_file(directory, OPAQUE_MARKER)?),
+        set => Ok(set?),
+    }
 }
 
 /// Returns whether an open directory shows nothing of the layers below.
 pub(crate) fn is_opaque(directory: impl AsFd) -> io::Result<bool> {
+    let directory = directory.as_fd();
     let mut value = [0; 8];
     match rustix::fs::fgetxattr(directory, OPAQUE_XATTR, &mut value) {
-        Ok(length) => Ok(&value[..length] == OPAQUE_VALUE),
-        Err(Errno::NODATA | Errno::RANGE | Errno::NOTSUP) => Ok(false),
+        Ok(length) if &value[..length] == OPAQUE_VALUE => return Ok(true),
+        Ok(_) | Err(Errno::NODATA | Errno::RANGE | Errno::NOTSUP) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match rustix::fs::statat(directory, OPAQUE_MARKER, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile),
+        Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -83,10 +176,14 @@ pub(crate) fn is_opaque(directory: impl AsFd) -> io::Result<bool> {
 /// Returns whether an extended attribute is how overlayfs, or this store, keeps its own books. Such
 /// names are never taken from an archive and never written to one.
 pub(crate) fn is_bookkeeping(xattr: &[u8]) -> bool {
+    is_of_overlay(xattr) || xattr.starts_with(b"user.rbuild.")
+}
+
+/// Returns whether an extended attribute is how an overlay keeps its own books; it is never copied.
+pub(crate) fn is_of_overlay(xattr: &[u8]) -> bool {
     [
         b"user.overlay.".as_slice(),
         b"trusted.overlay.",
-        b"user.rbuild.",
         b"user.fuseoverlayfs.",
     ]
     .iter()

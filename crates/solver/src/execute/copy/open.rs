@@ -20,6 +20,7 @@ use super::tree::Root;
 use crate::error::SolveErrorKind;
 use crate::execute::{Execution, Inputs, blocking};
 use crate::solver::{LocalContext, Owners};
+use crate::stack::View;
 
 /// Records of the digests of files.
 const FILES: Kind = Kind::new("files");
@@ -42,7 +43,11 @@ struct Remembered {
 pub(super) enum OpenTree {
     Empty,
     Context(Arc<OpenContext>),
-    FileSystem(Root),
+    /// What a vertex yields; its root is closed before the view ends.
+    FileSystem {
+        root: Root,
+        _view: View,
+    },
     /// A checked-out repository, removed when it is no longer needed.
     Fetched {
         root: Root,
@@ -65,11 +70,13 @@ impl Execution {
                     return Ok(OpenTree::Empty);
                 }
                 let layers = self.materialize(inputs.vertex, &file_system).await?;
-                let handle = blocking(move || {
-                    sandbox::rootfs::mount_read_only(&sandbox::Tree::Layers(layers))
+                let stacks = Arc::clone(&self.stacks);
+                blocking(move || {
+                    let view = stacks.readable(layers)?;
+                    let root = Root::new(view.open()?);
+                    Ok(OpenTree::FileSystem { root, _view: view })
                 })
-                .await?;
-                Ok(OpenTree::FileSystem(Root::new(handle)))
+                .await
             }
         }
     }
@@ -135,14 +142,14 @@ impl OpenTree {
         match self {
             Self::Empty => None,
             Self::Context(context) => Some(&context.root),
-            Self::FileSystem(root) | Self::Fetched { root, .. } => Some(root),
+            Self::FileSystem { root, .. } | Self::Fetched { root, .. } => Some(root),
         }
     }
 
     pub(super) fn index(&self) -> Option<&FileIndex> {
         match self {
             Self::Context(context) => Some(&context.index.as_ref()?.index),
-            Self::Empty | Self::FileSystem(_) | Self::Fetched { .. } => None,
+            Self::Empty | Self::FileSystem { .. } | Self::Fetched { .. } => None,
         }
     }
 
@@ -150,14 +157,14 @@ impl OpenTree {
         match self {
             Self::Empty | Self::Fetched { .. } => Owners::Root,
             Self::Context(context) => context.owners,
-            Self::FileSystem(_) => Owners::Kept,
+            Self::FileSystem { .. } => Owners::Kept,
         }
     }
 
     fn ignored(&self) -> Option<&Patterns> {
         match self {
             Self::Context(context) if !context.ignored.is_empty() => Some(&context.ignored),
-            Self::Context(_) | Self::Empty | Self::FileSystem(_) | Self::Fetched { .. } => None,
+            Self::Context(_) | Self::Empty | Self::FileSystem { .. } | Self::Fetched { .. } => None,
         }
     }
 
@@ -202,7 +209,7 @@ impl OpenTree {
         let tree = match self {
             Self::Empty => "an empty file system",
             Self::Context(_) => "the build context",
-            Self::FileSystem(_) => "the stage",
+            Self::FileSystem { .. } => "the stage",
             Self::Fetched { .. } => "the repository",
         };
         let ignored = matches!(source, SelectError::NotFound { .. })

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use sandbox::identity::Owner;
 use sandbox::{Bind, MountSource};
 use store::mounts::{self, CacheMount, CacheMountAttributes, CacheMountIdentity};
-use store::{CacheMounts, Scratch};
+use store::{CacheMounts, CopiedTree, Scratch};
 
 use crate::cache_key::{Contents, KeyHasher};
 use crate::cdi::Edits;
@@ -23,6 +23,7 @@ use crate::execute::copy::Request;
 use crate::execute::{Execution, Inputs, blocking};
 use crate::filesystem::FileSystem;
 use crate::ssh::served::Served;
+use crate::stack::View;
 
 /// Where a script with an interpreter line is put.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
@@ -49,6 +50,8 @@ pub(super) struct Mounts {
 #[derive(Default)]
 pub(super) struct Held {
     scratch: Vec<Scratch>,
+    views: Vec<View>,
+    copies: Vec<CopiedTree>,
     caches: BTreeMap<Digest, CacheMount>,
     agents: Vec<Served>,
 }
@@ -121,12 +124,10 @@ impl Execution {
                     access,
                 } => {
                     digests.next();
-                    let access = match access {
-                        op::Access::ReadOnly => sandbox::Access::ReadOnly,
-                        op::Access::ReadWrite => self.discard(&mut all.held)?,
-                    };
+                    let layers = self.layers_of_mount(tree, source, inputs).await?;
+                    let (tree, access) = self.shown(layers, *access, &mut all.held).await?;
                     Some(MountSource::Bind(Bind {
-                        tree: self.tree_of_mount(tree, source, inputs).await?,
+                        tree,
                         path: PathBuf::from(source),
                         access,
                     }))
@@ -200,24 +201,48 @@ impl Execution {
         Ok(())
     }
 
-    /// A place for what a step writes to a mount that forgets it.
-    fn discard(&self, held: &mut Held) -> Result<sandbox::Access, SolveErrorKind> {
-        let directory = self.solver.store.scratch()?;
-        let scratch = directory.path().to_owned();
-        held.scratch.push(directory);
-        Ok(sandbox::Access::Discard { scratch })
+    /// What a mount of a stack shows: what a step writes to it is forgotten.
+    async fn shown(
+        self: &Arc<Self>,
+        layers: Vec<PathBuf>,
+        access: op::Access,
+        held: &mut Held,
+    ) -> Result<(sandbox::Tree, sandbox::Access), SolveErrorKind> {
+        let stacks = Arc::clone(&self.stacks);
+        match access {
+            op::Access::ReadOnly => {
+                let view = blocking(move || stacks.readable(layers)).await?;
+                let tree = view.tree();
+                held.views.push(view);
+                Ok((tree, sandbox::Access::ReadOnly))
+            }
+            op::Access::ReadWrite => {
+                let (copy, layers) =
+                    blocking(move || stacks.own_copy(&layers).map(|copy| (copy, layers))).await?;
+                if let Some(copy) = copy {
+                    let tree = sandbox::Tree::Directory(copy.directory().to_owned());
+                    held.copies.push(copy);
+                    return Ok((tree, sandbox::Access::ReadWrite));
+                }
+                let directory = self.solver.store.scratch()?;
+                let scratch = directory.path().to_owned();
+                held.scratch.push(directory);
+                let access = sandbox::Access::Discard { scratch };
+                Ok((sandbox::Tree::Layers(layers), access))
+            }
+        }
     }
 
-    /// Where the files are that a mount shows.
+    /// The layers with the files that a mount shows, topmost first.
     ///
     /// Those of a context are copied first: the step must not see what the ignore file keeps out,
     /// nor who owns the files on this machine.
-    async fn tree_of_mount(
+    async fn layers_of_mount(
         self: &Arc<Self>,
         tree: &Tree,
         source: &str,
         inputs: &Inputs,
-    ) -> Result<sandbox::Tree, SolveErrorKind> {
+    ) -> Result<Vec<PathBuf>, SolveErrorKind> {
         let file_system = match tree {
             Tree::Empty => FileSystem::default(),
             Tree::Vertex(id) => inputs.of(Some(*id)),
@@ -241,9 +266,7 @@ impl Execution {
                 Box::pin(self.copy(&copy, inputs, None)).await?.result
             }
         };
-        Ok(sandbox::Tree::Layers(
-            self.materialize(inputs.vertex, &file_system).await?,
-        ))
+        self.materialize(inputs.vertex, &file_system).await
     }
 
     /// Takes the caches of a step, by their keys: every one once, and all in one order, so that no
@@ -259,11 +282,16 @@ impl Execution {
             let content = match &wanted.tree {
                 Tree::Empty => None,
                 tree @ (Tree::Context(_) | Tree::Vertex(_)) => {
-                    Some(self.tree_of_mount(tree, &wanted.source, inputs).await?)
+                    Some(self.layers_of_mount(tree, &wanted.source, inputs).await?)
                 }
             };
             let mounts = self.solver.store.cache_mounts();
-            let cache = blocking(move || take_cache(&mounts, &wanted, content.as_ref())).await?;
+            let stacks = Arc::clone(&self.stacks);
+            let cache = blocking(move || {
+                let content = content.map(|layers| stacks.readable(layers)).transpose()?;
+                take_cache(&mounts, &wanted, content.as_ref())
+            })
+            .await?;
             taken.insert(key, cache);
         }
         Ok(taken)
@@ -375,7 +403,7 @@ fn identity(kind: &MountKind, digest: Option<&Digest>) -> Option<CacheMountIdent
 fn take_cache(
     mounts: &CacheMounts,
     wanted: &Wanted,
-    content: Option<&sandbox::Tree>,
+    content: Option<&View>,
 ) -> Result<CacheMount, SolveErrorKind> {
     let sharing = match wanted.sharing {
         CacheSharing::Shared => mounts::CacheSharing::Shared,
@@ -384,7 +412,7 @@ fn take_cache(
     };
     let cache = mounts.acquire(&wanted.identity, sharing, || {
         content
-            .map(|tree| open_content(tree, &wanted.source))
+            .map(|view| open_content(view, &wanted.source))
             .transpose()
     })?;
     if content.is_none() && wanted.source != "/" {
@@ -402,8 +430,8 @@ fn take_cache(
 }
 
 /// Opens the directory that a new cache starts as.
-fn open_content(tree: &sandbox::Tree, source: &str) -> Result<OwnedFd, SolveErrorKind> {
-    let root = sandbox::rootfs::mount_read_only(tree)?;
+fn open_content(view: &View, source: &str) -> Result<OwnedFd, SolveErrorKind> {
+    let root = view.open()?;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = sandbox::rootfs::open_below(&root, source, flags, inside);

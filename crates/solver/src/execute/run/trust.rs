@@ -65,7 +65,7 @@ impl Trust {
     pub(super) fn prepare(
         store: &Store,
         bundle: &CaBundle,
-        root: &sandbox::Tree,
+        root: &OwnedFd,
     ) -> Result<Self, SolveErrorKind> {
         let mut trust = Self {
             layer: store.scratch()?,
@@ -74,9 +74,8 @@ impl Trust {
             added: [b"\n", bundle.pem()].concat(),
             all: bundle.pem().to_owned(),
         };
-        let root = sandbox::rootfs::mount_read_only(root)?;
         trust
-            .fill(&root)
+            .fill(root)
             .map_err(io_error("showing certificates to a step"))?;
         Ok(trust)
     }

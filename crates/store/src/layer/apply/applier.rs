@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::crew::{Crew, Make, Task};
@@ -259,9 +259,7 @@ impl<'a> Applier<'a> {
         let Place {
             directory, name, ..
         } = &place;
-        let made =
-            rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0);
-        match made {
+        match whiteout::make(directory, name) {
             Ok(()) => {
                 self.made.insert(place.key);
                 self.hidden.insert(place.key);
@@ -294,6 +292,10 @@ impl<'a> Applier<'a> {
         };
         node::finish_directory(&fd, &place.directory, attributes, self.given, is_new)
             .map_err(failed)?;
+        if is_new && self.hidden.remove(&place.key) {
+            self.unhide(place)?;
+            was_hidden = true;
+        }
         if was_hidden {
             make_opaque(&fd, &place.path)?;
         }
@@ -428,9 +430,17 @@ impl<'a> Applier<'a> {
             // It may have been a directory, or a link that a path leads through.
             Made::Replacing => self.forget()?,
         }
-        self.hidden.remove(&place.key);
+        if self.hidden.remove(&place.key) {
+            self.unhide(place)?;
+        }
         self.made.insert(place.key);
         Ok(())
+    }
+
+    /// Takes back a whiteout that is not in the way of what it hides, since it has another name.
+    fn unhide(&self, place: &Place) -> Result<(), ExtractError> {
+        whiteout::unmake_beside(&place.directory, &place.name)
+            .map_err(|error| place.explain(NodeError::new("replacing", error)))
     }
 
     fn hand_over(&self, shard: u64, place: &Place, make: Make) -> Result<(), ExtractError> {

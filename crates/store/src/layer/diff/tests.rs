@@ -9,6 +9,7 @@ use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::process::Command;
 
 use proptest::prelude::*;
+use rustix::fs::{AtFlags, FileType};
 
 use super::*;
 use crate::fixture::{describe, filter};

@@ -6,6 +6,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use rustix::fs::FileType;
+
 use super::*;
 use crate::layer::{EntryKind, LayerId};
 use crate::root::Store;

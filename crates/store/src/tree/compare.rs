@@ -1,0 +1,327 @@
+//! Walking a tree: to record it, and to find out and save what has changed since it was recorded.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::record::{Directory, Entries, Facts, Identity, Moment, Node, Record};
+use super::{MAX_DEPTH, node};
+use crate::disk::{self, DiskError, Doing};
+use crate::layer::whiteout;
+
+/// A walk through a tree.
+pub(super) struct Walk<'a> {
+    top: &'a Path,
+    /// From the root to where the walk is.
+    levels: Vec<Level>,
+    newest: Moment,
+    saving: Option<Saving<'a>>,
+}
+
+struct Level {
+    name: CString,
+    fd: OwnedFd,
+    /// The same directory in the layer, once it has to be there.
+    saved: Option<OwnedFd>,
+}
+
+/// Where changes are saved to.
+struct Saving<'a> {
+    layer: &'a Path,
+    root: OwnedFd,
+    /// What the tree was equal to, topmost first.
+    lowers: &'a [PathBuf],
+    put_back: &'a BTreeSet<&'a Path>,
+    /// First names of files that have several.
+    links: HashMap<Identity, PathBuf>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn of(top: &'a Path) -> Result<Self, DiskError> {
+        let root = Level {
+            name: CString::default(),
+            fd: disk::open_directory(top)?,
+            saved: None,
+        };
+        Ok(Self {
+            top,
+            levels: vec![root],
+            newest: Moment::default(),
+            saving: None,
+        })
+    }
+
+    /// Records the tree.
+    pub(super) fn scan(mut self) -> Result<Record, DiskError> {
+        let entries = self.directory(None)?;
+        Ok(Record {
+            entries,
+            newest: self.newest,
+        })
+    }
+
+    /// Records the tree, and makes an empty directory the layer of what differs from `before`.
+    pub(super) fn compare(
+        mut self,
+        before: &Record,
+        layer: &'a Path,
+        lowers: &'a [PathBuf],
+        put_back: &'a BTreeSet<&'a Path>,
+    ) -> Result<Record, DiskError> {
+        let root = disk::open_directory(layer)?;
+        self.levels[0].saved = Some(root.try_clone().doing("opening", layer)?);
+        self.saving = Some(Saving {
+            layer,
+            root,
+            lowers,
+            put_back,
+            links: HashMap::new(),
+        });
+        let entries = self.directory(Some(&before.entries))?;
+        self.dress()?;
+        Ok(Record {
+            entries,
+            newest: self.newest,
+        })
+    }
+
+    /// Goes through the directory where the walk is.
+    fn directory(&mut self, before: Option<&Entries>) -> Result<Entries, DiskError> {
+        if self.levels.len() > MAX_DEPTH {
+            let error = io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("more than {MAX_DEPTH} directories, one in the other"),
+            );
+            return Err(error).doing("reading", &self.here());
+        }
+        let mut entries = Entries::new();
+        for entry in self.names()? {
+            let was = before.and_then(|before| before.get(&entry));
+            if let Some(node) = self.entry(&entry, was)? {
+                entries.insert(entry, node);
+            }
+        }
+        if self.saving.is_some() {
+            let gone = before.into_iter().flat_map(BTreeMap::keys);
+            for name in gone.filter(|name| !entries.contains_key(*name)) {
+                self.enter_layer()?;
+                let saved = &self.levels[self.levels.len() - 1].saved;
+                if let Some(saved) = saved {
+                    whiteout::make(saved, name).doing("marking as deleted", &self.at(name))?;
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn names(&self) -> Result<Vec<CString>, DiskError> {
+        let entries = disk::entries(self.fd()).doing("reading", &self.here())?;
+        let mut names: Vec<CString> = entries.into_iter().map(|entry| entry.name).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Records one name, and saves it if it has changed; `None` if it is nothing that a layer holds.
+    fn entry(&mut self, name: &CStr, was: Option<&Node>) -> Result<Option<Node>, DiskError> {
+        let here = |this: &Self| this.at(name);
+        let facts = Facts::of(self.fd(), name).doing("reading", &here(self))?;
+        if facts.is_null_device() {
+            // A layer would say with it that something is gone. Overlayfs lets nobody make one.
+            if self.saving.is_some() {
+                let removed = rustix::fs::unlinkat(self.fd(), name, AtFlags::empty());
+                removed.doing("removing", &here(self))?;
+            }
+            return Ok(None);
+        }
+        self.newest = self.newest.max(facts.changed);
+        if facts.kind() != FileType::Directory {
+            if self.saving.is_some() && self.has_changed(name, was, &facts)? {
+                self.save(name, &facts)?;
+            }
+            return Ok(Some(Node {
+                facts,
+                directory: None,
+            }));
+        }
+        let fd = disk::open_directory_at(self.fd(), name).doing("opening", &here(self))?;
+        let xattrs = node::attributes(&fd).doing("reading the attributes of", &here(self))?;
+        self.levels.push(Level {
+            name: name.to_owned(),
+            fd,
+            saved: None,
+        });
+        let same = was.and_then(|was| {
+            let directory = was.directory.as_ref();
+            directory.filter(|_| was.facts.identity == facts.identity)
+        });
+        let is_touched = match (was, same) {
+            (Some(was), Some(same)) => {
+                !facts.is_dressed_like(&was.facts)
+                    || xattrs != same.xattrs
+                    || facts.changed != was.facts.changed && !self.is_put_back()
+            }
+            _ => true,
+        };
+        if self.saving.is_some() && is_touched {
+            self.enter_layer()?;
+            if was.is_some() && same.is_none() {
+                let saved = &self.levels[self.levels.len() - 1].saved;
+                let marked = saved.as_ref().map(whiteout::make_opaque).transpose();
+                marked.doing("marking as opaque", &self.here())?;
+            }
+        }
+        let entries = self.directory(same.map(|same| &same.entries))?;
+        self.dress()?;
+        self.levels.pop();
+        Ok(Some(Node {
+            facts,
+            directory: Some(Directory { xattrs, entries }),
+        }))
+    }
+
+    fn is_put_back(&self) -> bool {
+        let path = self.path();
+        let saving = self.saving.as_ref();
+        saving.is_some_and(|saving| saving.put_back.contains(path.as_path()))
+    }
+
+    /// Whether overlayfs would have copied up, or made, what has this name.
+    fn has_changed(
+        &self,
+        name: &CStr,
+        was: Option<&Node>,
+        facts: &Facts,
+    ) -> Result<bool, DiskError> {
+        let Some(was) = was.map(|was| &was.facts) else {
+            return Ok(true);
+        };
+        if !facts.looks_like(was) {
+            return Ok(true);
+        }
+        if facts.changed == was.changed {
+            return Ok(false);
+        }
+        // Losing one of its names is a change of a file that overlayfs knows nothing of. Whether there
+        // was more to it only its content tells.
+        let lost_a_name = facts.links < was.links;
+        Ok(!lost_a_name || !self.equals_layer(name).doing("comparing", &self.at(name))?)
+    }
+
+    /// Whether a file is what the layers have at its path.
+    fn equals_layer(&self, name: &CStr) -> io::Result<bool> {
+        let Some(saving) = &self.saving else {
+            return Ok(false);
+        };
+        let path = self.path().join(OsStr::from_bytes(name.to_bytes()));
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        for lower in saving.lowers {
+            let lower = disk::open_directory(lower).map_err(|error| error.source)?;
+            let theirs = match rustix::fs::openat2(&lower, &path, flags, Mode::empty(), resolve) {
+                Ok(file) => file,
+                Err(Errno::NOENT) => continue,
+                // It is no file that has content.
+                Err(_) => return Ok(false),
+            };
+            let ours = rustix::fs::openat(self.fd(), name, flags, Mode::empty())?;
+            let have_equal_attributes = node::attributes(&ours)? == node::attributes(&theirs)?;
+            return Ok(have_equal_attributes && same_bytes(File::from(ours), File::from(theirs))?);
+        }
+        Ok(false)
+    }
+
+    /// Copies one file into the layer.
+    fn save(&mut self, name: &CStr, facts: &Facts) -> Result<(), DiskError> {
+        self.enter_layer()?;
+        let path = self.path().join(OsStr::from_bytes(name.to_bytes()));
+        let Some(level) = self.levels.last() else {
+            return Ok(());
+        };
+        let (Some(saving), Some(to)) = (&mut self.saving, &level.saved) else {
+            return Ok(());
+        };
+        let at = saving.layer.join(&path);
+        if facts.links > 1 {
+            if let Some(first) = saving.links.get(&facts.identity) {
+                let linked = rustix::fs::linkat(&saving.root, first, to, name, AtFlags::empty());
+                return linked.doing("linking", &at);
+            }
+            saving.links.insert(facts.identity, path);
+        }
+        node::copy(level.fd.as_fd(), name, to.as_fd()).doing("copying to", &at)
+    }
+
+    /// Makes the directory where the walk is, and those above it, in the layer.
+    fn enter_layer(&mut self) -> Result<(), DiskError> {
+        for depth in 1..self.levels.len() {
+            if self.levels[depth].saved.is_some() {
+                continue;
+            }
+            let Some(parent) = &self.levels[depth - 1].saved else {
+                continue;
+            };
+            let name = &self.levels[depth].name;
+            let made = rustix::fs::mkdirat(parent, name, Mode::RWXU)
+                .and_then(|()| disk::open_directory_at(parent, name));
+            self.levels[depth].saved = Some(made.doing("creating", &self.here())?);
+        }
+        Ok(())
+    }
+
+    /// Gives the directory where the walk is its attributes in the layer, if it is there.
+    fn dress(&self) -> Result<(), DiskError> {
+        let Some(Level {
+            fd,
+            saved: Some(saved),
+            ..
+        }) = self.levels.last()
+        else {
+            return Ok(());
+        };
+        node::dress_directory(saved, fd).doing("setting the attributes of", &self.here())
+    }
+
+    fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.levels[self.levels.len() - 1].fd.as_fd()
+    }
+
+    /// Where the walk is, from the root.
+    fn path(&self) -> PathBuf {
+        let names = self.levels.iter().skip(1);
+        names
+            .map(|level| OsStr::from_bytes(level.name.to_bytes()))
+            .collect()
+    }
+
+    fn here(&self) -> PathBuf {
+        self.top.join(self.path())
+    }
+
+    fn at(&self, name: &CStr) -> PathBuf {
+        self.here().join(OsStr::from_bytes(name.to_bytes()))
+    }
+}
+
+fn same_bytes(left: File, right: File) -> io::Result<bool> {
+    let (mut left, mut right) = (io::BufReader::new(left), io::BufReader::new(right));
+    let (mut ours, mut theirs) = ([0; 8192], [0; 8192]);
+    loop {
+        let length = left.read(&mut ours)?;
+        if length == 0 {
+            return Ok(right.read(&mut theirs)? == 0);
+        }
+        match right.read_exact(&mut theirs[..length]) {
+            Ok(()) if ours[..length] == theirs[..length] => {}
+            Ok(()) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+}
