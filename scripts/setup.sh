@@ -14,8 +14,8 @@ packages=(
     # base images and the demo
     busybox-static jq docker-registry skopeo
     # tests: peers that read what rbuild wrote, the image specification's schemas, tools
-    buildah umoci podman docker.io python3-jsonschema bzip2 git iproute2 openssh-client
-    openssh-server procps xz-utils zstd
+    buildah umoci podman docker.io python3-jsonschema python3-seccomp bzip2 git iproute2
+    openssh-client openssh-server procps xz-utils zstd
     "$@"
 )
 

@@ -119,6 +119,7 @@ fn screen(suite: &Suite) -> anyhow::Result<()> {
                  range in /etc/subgid\n             one-id: used, with one user id and one group id\n"
             }
             Account::Root | Account::Ordinary => "isolation    full: used, with ",
+            Account::Container => "isolation    full: failed, as this machine does not let root ",
         });
         if account == Account::WithoutIds {
             parts.push("\nnote: isolation: rbuild-test-nosub has no range in /etc/subuid");

@@ -19,7 +19,7 @@ const ON_AN_OVERLAY: &str = r#"
 
 fn words(account: Account) -> Vec<&'static [&'static str]> {
     match account {
-        Account::WithoutIds => vec![[].as_slice()],
+        Account::WithoutIds | Account::Container => vec![[].as_slice()],
         Account::Ordinary | Account::Root => vec![&[], &["--isolation", "one-id"]],
     }
 }

@@ -16,6 +16,9 @@ const TEST_USER: &str = "rbuild-test";
 /// The user that it makes without.
 const TEST_USER_WITHOUT_IDS: &str = "rbuild-test-nosub";
 
+/// Takes away what root of a plain container does not have, and starts a program.
+const CONTAINER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/container.py");
+
 /// Who runs rbuild.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Account {
@@ -25,6 +28,9 @@ pub enum Account {
     Ordinary,
     /// An ordinary user without subordinate ids; only where the tests run as root.
     WithoutIds,
+    /// Root of a plain container, who can make no namespace and mount nothing; only where the tests run
+    /// as root.
+    Container,
 }
 
 impl Account {
@@ -38,6 +44,20 @@ impl Account {
         }
     }
 
+    /// Returns a command that starts `program` with this account's rights, once [`Self::apply`] has been
+    /// called.
+    #[must_use]
+    pub fn command(self, program: &Path) -> Command {
+        match self {
+            Self::Root | Self::Ordinary | Self::WithoutIds => Command::new(program),
+            Self::Container => {
+                let mut command = Command::new(CONTAINER);
+                command.arg(program);
+                command
+            }
+        }
+    }
+
     /// Makes `command` run as this account.
     ///
     /// # Errors
@@ -45,8 +65,13 @@ impl Account {
     /// The account does not exist, or the tests are not root and so cannot become it.
     pub fn apply(self, command: &mut Command) -> anyhow::Result<()> {
         match self {
-            Self::Root if is_root() => Ok(()),
-            Self::Root => Err(Skip("the tests do not run as root".to_owned()).into()),
+            Self::Container if !can_contain() => {
+                Err(Skip("Debian's package python3-seccomp is not installed".to_owned()).into())
+            }
+            Self::Root | Self::Container if is_root() => Ok(()),
+            Self::Root | Self::Container => {
+                Err(Skip("the tests do not run as root".to_owned()).into())
+            }
             Self::Ordinary | Self::WithoutIds if is_root() => {
                 let (uid, gid) = self.ids()?;
                 command.uid(uid).gid(gid);
@@ -64,7 +89,7 @@ impl Account {
     /// The account does not exist.
     pub fn ids(self) -> anyhow::Result<(u32, u32)> {
         match self {
-            Self::Root => Ok((0, 0)),
+            Self::Root | Self::Container => Ok((0, 0)),
             Self::Ordinary if is_root() => test_user(TEST_USER),
             Self::Ordinary => Ok((
                 rustix::process::getuid().as_raw(),
@@ -81,7 +106,7 @@ impl Account {
     /// As [`Self::apply`], or the owner cannot be changed.
     pub fn own(self, path: &Path) -> anyhow::Result<()> {
         let name = match self {
-            Self::Root => None,
+            Self::Root | Self::Container => None,
             Self::Ordinary => Some(TEST_USER),
             Self::WithoutIds => Some(TEST_USER_WITHOUT_IDS),
         };
@@ -100,6 +125,7 @@ impl std::fmt::Display for Account {
             Self::Root => "root",
             Self::Ordinary => "user",
             Self::WithoutIds => "user without ids",
+            Self::Container => "root of a container",
         })
     }
 }
@@ -108,6 +134,13 @@ impl std::fmt::Display for Account {
 #[must_use]
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Whether filters of system calls can be made.
+fn can_contain() -> bool {
+    let mut python = Command::new("/usr/bin/python3");
+    let output = python.args(["-c", "import seccomp"]).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 fn test_user(name: &str) -> anyhow::Result<(u32, u32)> {

@@ -195,7 +195,7 @@ impl Workspace<'_> {
     ///
     /// This process cannot become the account.
     pub fn rbuild(&self, words: &[&str]) -> anyhow::Result<Rbuild> {
-        let mut command = Command::new(&self.suite.binary);
+        let mut command = self.account.command(&self.suite.binary);
         command.args(words);
         self.prepare(command)
     }
@@ -238,7 +238,7 @@ impl Workspace<'_> {
     ///
     /// As [`Self::rbuild`].
     pub fn script(&self, script: &str) -> anyhow::Result<Rbuild> {
-        let mut command = Command::new("/bin/sh");
+        let mut command = self.account.command(Path::new("/bin/sh"));
         command.args(["-euc", script]);
         let program = self.suite.binary.parent().unwrap_or(Path::new("/"));
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -269,7 +269,7 @@ impl Workspace<'_> {
             "stty cols {columns} rows {rows} && exec '{binary}' {}",
             words.join(" ")
         );
-        let mut command = Command::new("script");
+        let mut command = self.account.command(Path::new("script"));
         command.args(["-qec", &line, "/dev/null"]);
         Ok(self.prepare(command)?.env("TERM", "xterm"))
     }
