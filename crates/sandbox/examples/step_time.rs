@@ -46,6 +46,7 @@ fn main() {
             fs::create_dir_all(own.join("upper")).unwrap();
             fs::create_dir(own.join("work")).unwrap();
             let spec = StepSpec {
+                isolation: sandbox::Isolation::Full,
                 root: RootFs::Layered {
                     lowers: lowers.clone(),
                     upper: own.join("upper"),

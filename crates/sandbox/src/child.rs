@@ -8,8 +8,10 @@
 //!
 //! Init ends with its command and takes every other process of the step with it; outer ends when init
 //! is gone, and when rbuild is (its socket closes), it kills init. Outer itself stays outside the
-//! step's process namespace and is not visible in there.
+//! step's process namespace and is not visible in there. Where there are no namespaces there is no init
+//! either, and outer does what both do: see `chroot`.
 
+mod chroot;
 mod command;
 mod devices;
 mod init;
@@ -32,7 +34,9 @@ use crate::network::{self, HOLDER_NAME};
 use crate::step::{CHILD_NAME, SettingUp, StepError, StepStatus};
 use crate::supervisor::Supervisor;
 use crate::wire::{self, Message};
-use crate::{Confinement, Network, Rights, RootFs, StepSpec, sys};
+use crate::{Confinement, Isolation, Network, Rights, RootFs, StepSpec, sys};
+use command::Asked;
+use world::{Masked, World};
 
 /// Turns this process into the child of a step if it was started as one, or into the process that
 /// holds a private network, and never returns then.
@@ -69,6 +73,17 @@ fn run_step(
     control: &UnixStream,
 ) -> Result<(), StepError> {
     rustix::process::umask(Mode::empty());
+    match spec.isolation {
+        Isolation::Full | Isolation::OneId => run_in_namespaces(spec, stdin, control),
+        Isolation::Chroot => chroot::run(spec, stdin, control),
+    }
+}
+
+fn run_in_namespaces(
+    spec: &StepSpec,
+    stdin: Option<OwnedFd>,
+    control: &UnixStream,
+) -> Result<(), StepError> {
     let outside = rustix::fs::open(
         "/proc/self/ns/mnt",
         OFlags::RDONLY | OFlags::CLOEXEC,
@@ -181,7 +196,7 @@ fn unshare(network: &NetworkHandle) -> Result<(), StepError> {
 /// Runs the command in its world, which is given up when it has ended.
 fn run_in(
     spec: &StepSpec,
-    world: world::World,
+    (world, masked): (World, Masked),
     stdin: Option<OwnedFd>,
     control: &UnixStream,
     procfs: &OwnedFd,
@@ -205,10 +220,11 @@ fn run_in(
     };
     let Some(init) = sys::fork().setting_up("fork")? else {
         drop((outer, supervision));
-        let supervised = supervised.as_ref();
-        init::run(spec, world, stdin, control, supervised, outer_lives.into());
+        let asked = supervised.as_ref().map_or(Asked::Nobody, Asked::Supervisor);
+        let world = (world, masked);
+        init::run(spec, world, stdin, control, asked, outer_lives.into());
     };
-    drop((outer_lives, world, stdin, supervised));
+    drop((outer_lives, world, masked, stdin, supervised));
     attend(init, control, network.holder(), supervision)
 }
 

@@ -24,6 +24,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::thread::CapabilitySet;
+
 use crate::Architecture;
 use emulators::usable;
 pub use emulators::{Emulators, check, version};
@@ -146,8 +148,9 @@ fn look(wanted: &[Architecture], emulators: &Emulators) -> (Survey, Option<Priva
     let host_entries = table::host_entries();
     let mut outcomes = try_all(&unsolved);
     let mut private = Vec::new();
+    let may_mount = may_mount();
     for architecture in unsolved {
-        if let Some(emulator) = emulators.chosen.get(&architecture) {
+        if let Some(emulator) = emulators.chosen.get(&architecture).filter(|_| may_mount) {
             match usable(architecture, emulator) {
                 Ok(()) => private.push((architecture, emulator.clone())),
                 Err(error) => {
@@ -174,6 +177,9 @@ fn look(wanted: &[Architecture], emulators: &Emulators) -> (Survey, Option<Priva
             None if runs && is_kin(architecture) => {
                 survey.insert(architecture, Ok(How::Native));
             }
+            _ if !may_mount => {
+                survey.insert(architecture, Err(EmulationError::NoTable { architecture }));
+            }
             _ => match find_emulator(architecture, by_host, emulators) {
                 Ok(emulator) => private.push((architecture, emulator)),
                 Err(error) => {
@@ -187,6 +193,12 @@ fn look(wanted: &[Architecture], emulators: &Emulators) -> (Survey, Option<Priva
         private => make_table(private, &host_entries, &mut survey),
     };
     (survey, table)
+}
+
+/// Whether this process could have a table of its own: not on the rung without namespaces.
+fn may_mount() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 /// Whether some processors of this machine's kind run the architecture themselves.

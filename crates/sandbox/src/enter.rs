@@ -10,10 +10,12 @@
 //! ```
 //!
 //! rbuild joins the namespace that turned out to be usable, with a mount namespace of its own, and the
-//! probe ends. Where one does not, the next rung of [`Isolation`] is tried. The process that called is
+//! probe ends. Where one does not, the next rung of [`Isolation`] is tried; the last, [`Isolation::Chroot`],
+//! has no namespaces to enter, only rights to be found (`alone`). The process that called is
 //! the process that returns: no program is executed again, and no outer process is left that would have
 //! to forward signals.
 
+mod alone;
 mod idmap;
 mod isolation;
 mod obstacle;
@@ -116,6 +118,18 @@ pub enum EnterError {
         /// Why.
         source: io::Error,
     },
+    /// Isolation without namespaces is for root alone.
+    #[error("isolation chroot is for root of a container, and {user} is not root")]
+    NotRoot {
+        /// Who asked.
+        user: String,
+    },
+    /// Root without the rights that isolation without namespaces needs.
+    #[error("root lacks {} here, which isolation chroot needs", missing.join(", "))]
+    NoCapability {
+        /// The names of the rights.
+        missing: Vec<String>,
+    },
     /// The probe could not be used.
     #[error("the process that tries the namespaces: {what}")]
     Probe {
@@ -168,6 +182,16 @@ impl EnterError {
                  ranges in /etc/subuid and /etc/subgid"
                     .to_owned(),
             ),
+            Self::NotRoot { .. } => Some(
+                "run rbuild as root of the container, or choose isolation full or one-id, which need \
+                 user namespaces"
+                    .to_owned(),
+            ),
+            Self::NoCapability { .. } => Some(
+                "start the container with the capabilities that Docker gives by default: without \
+                 --cap-drop, or in Kubernetes without `drop`"
+                    .to_owned(),
+            ),
             Self::Threads
             | Self::MapRefused { .. }
             | Self::MapDiffers { .. }
@@ -186,6 +210,7 @@ impl EnterError {
 ///   `newuidmap` and `newgidmap`. Without them there is 0 alone.
 /// - Root gets a new user namespace too, in which every id keeps its number: a step's root is then
 ///   not the host's, and the private binfmt_misc works.
+/// - Where no namespace can be made, root of a container stays what it is, and hides from its steps.
 ///
 /// Mounts made later on the host stay visible; mounts made here never reach the host. The caller's
 /// supplementary groups stay with this process, for the files it may read by them; no step has them.
@@ -202,16 +227,8 @@ pub fn enter(wanted: Option<Isolation>) -> Result<Entered, EnterError> {
     };
     let mut missed = Vec::new();
     for &isolation in rungs {
-        let plan = match isolation {
-            Isolation::Full => Plan::full(&caller),
-            Isolation::OneId => Plan::one_id(&caller),
-        };
-        let entered = plan.and_then(|plan| {
-            probe::enter(&caller, &plan)?;
-            Ok(plan)
-        });
-        match entered {
-            Ok(Plan { users, groups, .. }) => {
+        match try_rung(isolation, &caller) {
+            Ok((users, groups)) => {
                 return Ok(Entered {
                     isolation,
                     missed,
@@ -221,6 +238,8 @@ pub fn enter(wanted: Option<Isolation>) -> Result<Entered, EnterError> {
             }
             // A mistake of the program's, on any rung.
             Err(error @ EnterError::Threads) => return Err(error),
+            // To anybody else the rung is no way out, so what keeps from the others is the reason.
+            Err(EnterError::NotRoot { .. }) if !missed.is_empty() => {}
             Err(error) => missed.push((isolation, error)),
         }
     }
@@ -229,6 +248,27 @@ pub fn enter(wanted: Option<Isolation>) -> Result<Entered, EnterError> {
         Some((_, error)) => Err(error),
         None => Err(EnterError::Threads),
     }
+}
+
+/// Moves this process onto a rung, and returns the maps of ids there.
+fn try_rung(
+    isolation: Isolation,
+    caller: &idmap::Caller,
+) -> Result<(Vec<IdRange>, Vec<IdRange>), EnterError> {
+    let plan = match isolation {
+        Isolation::Full => Plan::full(caller)?,
+        Isolation::OneId => Plan::one_id(caller)?,
+        Isolation::Chroot => {
+            alone::enter(caller)?;
+            return Ok((
+                idmap::in_force(IdKind::User)?,
+                idmap::in_force(IdKind::Group)?,
+            ));
+        }
+    };
+    probe::enter(caller, &plan)?;
+    let Plan { users, groups, .. } = plan;
+    Ok((users, groups))
 }
 
 /// Who is to write which map, and how.

@@ -12,6 +12,7 @@
 //!                                                               └──► ENOSYS  (newer than this table)
 //! ```
 
+mod guarded;
 pub(crate) mod supervised;
 mod table;
 
@@ -30,12 +31,18 @@ enum Rule {
     Socket,
     /// 32-bit x86 `socketcall`: not to create a socket; its family is out of a filter's sight.
     Socketcall,
-    /// The supervisor of the one-id rung answers.
+    /// The supervisor of the one-id rung answers, or the guard of the chroot rung.
     Ask,
     /// The same, if it may create a file; the flags of `open` are argument 1 or 2.
     AskIfCreating(u8),
     /// The same, if argument 0 is this.
     AskIf(u32),
+    /// The same, unless argument 0 is this.
+    AskUnless(u32),
+    /// `fcntl`: the guard agrees to who gets the signals of a file.
+    FileOwner,
+    /// `ioctl`: not to say who gets the signals of a file.
+    Ioctl,
     /// `prlimit64`, `setrlimit`: the limit that holds the identity stays, the others are set; the
     /// resource is argument 0 or 1.
     Limit(u8),
@@ -109,6 +116,9 @@ pub(crate) enum Coverage {
     ListedAndSupervised,
     /// Calls about owners and identities are supervised; the others are made.
     Supervised,
+    /// What is not harmless is refused, and so is what reaches into other processes; calls that signal
+    /// them are left to the guard of the chroot rung.
+    ListedAndGuarded,
 }
 
 /// Returns the filter of a step.
@@ -123,7 +133,9 @@ pub(crate) fn filter(coverage: Coverage) -> Vec<sock_filter> {
         program.extend(body);
     }
     program.push(match coverage {
-        Coverage::Listed | Coverage::ListedAndSupervised => answer(libc::SECCOMP_RET_KILL_PROCESS),
+        Coverage::Listed | Coverage::ListedAndSupervised | Coverage::ListedAndGuarded => {
+            answer(libc::SECCOMP_RET_KILL_PROCESS)
+        }
         Coverage::Supervised => answer(libc::SECCOMP_RET_ALLOW),
     });
     program
@@ -135,11 +147,12 @@ fn runs(column: usize, coverage: Coverage) -> Vec<(u32, Rule)> {
         .iter()
         .filter_map(|(name, rule, numbers)| {
             let number = u32::try_from(numbers[column]).ok()?;
-            let supervised = match coverage {
+            let own = match coverage {
                 Coverage::Listed => None,
                 Coverage::ListedAndSupervised | Coverage::Supervised => supervised::rule(name),
+                Coverage::ListedAndGuarded => guarded::rule(name),
             };
-            Some((number, supervised.unwrap_or(*rule)))
+            Some((number, own.unwrap_or(*rule)))
         })
         .collect();
     // `clone3` hides its flags in memory; without it the C libraries fall back to `clone`.
@@ -177,6 +190,17 @@ pub(crate) fn supervised_calls() -> impl Iterator<Item = (u32, u32, &'static str
             let number = u32::try_from(numbers[abi.column]).ok()?;
             let rule = supervised::rule(name)?;
             (!matches!(rule, Rule::Limit(_))).then_some((abi.audit, number, *name))
+        })
+    })
+}
+
+/// The names and numbers of the calls that the guard of the chroot rung is asked about.
+pub(crate) fn guarded_calls() -> impl Iterator<Item = (u32, u32, &'static str)> {
+    ABIS.iter().flat_map(|abi| {
+        table::CALLS.iter().filter_map(|(name, _, numbers)| {
+            let number = u32::try_from(numbers[abi.column]).ok()?;
+            guarded::rule(name)?;
+            Some((abi.audit, number, *name))
         })
     })
 }
@@ -241,6 +265,23 @@ fn act(rule: Rule) -> Vec<sock_filter> {
         Rule::Socketcall => one_of(&[SOCKETCALL_SOCKET], errno(libc::ENOSYS), allow),
         Rule::Ask => vec![ask],
         Rule::AskIf(value) => one_of(&[value], ask, allow),
+        Rule::AskUnless(value) => one_of(&[value], allow, ask),
+        Rule::FileOwner => vec![
+            load(ARGUMENT_0 + 8),
+            jump(libc::BPF_JEQ, guarded::F_SETOWN, 2, 0),
+            jump(libc::BPF_JEQ, guarded::F_SETOWN_EX, 2, 0),
+            allow,
+            ask,
+            // Who it is lies in memory.
+            refuse,
+        ],
+        Rule::Ioctl => vec![
+            load(ARGUMENT_0 + 8),
+            jump(libc::BPF_JEQ, guarded::FIOSETOWN, 2, 0),
+            jump(libc::BPF_JEQ, guarded::SIOCSPGRP, 1, 0),
+            allow,
+            refuse,
+        ],
         Rule::AskIfCreating(argument) => vec![
             load(ARGUMENT_0 + 8 * u32::from(argument)),
             jump(libc::BPF_JSET, supervised::CREATING, 0, 1),
@@ -362,7 +403,10 @@ mod tests {
                     Some(
                         Rule::Ask
                         | Rule::AskIf(_)
+                        | Rule::AskUnless(_)
                         | Rule::AskIfCreating(_)
+                        | Rule::FileOwner
+                        | Rule::Ioctl
                         | Rule::Limit(_)
                         | Rule::Refuse
                         | Rule::Unknown,

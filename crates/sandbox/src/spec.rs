@@ -6,11 +6,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Capability;
+use crate::{Capability, Isolation};
 
 /// One command and the world it sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepSpec {
+    /// The rung that [`crate::enter()`] found: what keeps the step apart.
+    pub isolation: Isolation,
     /// The file system it runs in, where what it changes ends up.
     pub root: RootFs,
     /// Further mounts, applied parents first; of equal targets the later one is on top.
@@ -163,7 +165,7 @@ pub enum Access {
 pub enum Network {
     /// That of the host.
     Host,
-    /// Nothing but its own loopback device.
+    /// Nothing but its own loopback device. Not without namespaces.
     None,
     /// One of its own, from which the machine's network is reached but not its loopback device.
     Private {
@@ -178,7 +180,7 @@ pub enum Confinement {
     /// Ten harmless capabilities and the listed system calls.
     Full,
     /// Every capability over the build's own user namespace and every system call
-    /// (`RUN --security=insecure`).
+    /// (`RUN --security=insecure`). Not without namespaces.
     NamespacesOnly,
 }
 

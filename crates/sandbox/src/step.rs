@@ -1,5 +1,6 @@
 //! Starting a step and waiting for it.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -96,6 +97,15 @@ pub enum StepError {
         /// What its ELF header says it is for.
         architecture: Option<Architecture>,
     },
+    /// Something that needs a namespace.
+    #[error("isolation chroot cannot give a step {what}")]
+    NotInChroot {
+        /// What.
+        what: Cow<'static, str>,
+    },
+    /// Devices made in the store are not devices.
+    #[error("the store's file system is mounted with `nodev`, and a step needs a /dev/null there")]
+    NoDevices,
     /// There is no program to execute.
     #[error("the command is empty")]
     NoCommand,
@@ -167,6 +177,14 @@ impl StepError {
                  --add-subgids"
                     .to_owned(),
             ),
+            Self::NotInChroot { .. } => Some(
+                "that needs namespaces: let the surrounding container make user namespaces, or run \
+                 rbuild outside of it"
+                    .to_owned(),
+            ),
+            Self::NoDevices => {
+                Some("choose a store on another file system: --root or RBUILD_ROOT".to_owned())
+            }
             Self::CommandNotFound { .. }
             | Self::NoInterpreter { .. }
             | Self::NoCommand

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
-use rustix::process::{Resource as KernelResource, Rlimit};
+use rustix::process::{Resource as KernelResource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::world::World;
@@ -33,16 +33,25 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
 /// Where programs are looked for when the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Who answers the calls of the command that its filter asks about, and waits for word at a socket.
+#[derive(Clone, Copy)]
+pub(super) enum Asked<'a> {
+    /// There are no questions.
+    Nobody,
+    /// The supervisor, where there is one id only.
+    Supervisor(&'a UnixStream),
+    /// The guard, where there are no namespaces.
+    Guard(&'a UnixStream),
+}
+
 /// Turns this process into the step's command; returns only the reason why not.
-///
-/// Where there is one id only, `supervised` is where its supervisor waits for word.
 pub(super) fn execute(
     spec: &StepSpec,
     world: World,
     stdin: Option<OwnedFd>,
-    supervised: Option<&UnixStream>,
+    asked: Asked<'_>,
 ) -> StepError {
-    match become_command(spec, &world, stdin, supervised) {
+    match become_command(spec, &world, stdin, asked) {
         Ok(never) => match never {},
         Err(error) => error,
     }
@@ -52,7 +61,7 @@ fn become_command(
     spec: &StepSpec,
     world: &World,
     stdin: Option<OwnedFd>,
-    supervised: Option<&UnixStream>,
+    asked: Asked<'_>,
 ) -> Result<std::convert::Infallible, StepError> {
     // Built first: what is not a string for the kernel should fail before anything is given up.
     let program = Program::new(spec, &world.identity)?;
@@ -71,12 +80,16 @@ fn become_command(
     if spec.rights.gaining == Gaining::Never {
         rustix::thread::set_no_new_privs(true).setting_up("give up set-id programs")?;
     }
-    match supervised {
-        None => {
+    match asked {
+        Asked::Nobody => {
             become_user(&world.identity)?;
             confine(spec.confinement, kept)?;
         }
-        Some(supervised) => confine_supervised(spec.confinement, kept, supervised)?,
+        Asked::Supervisor(supervisor) => confine_supervised(spec.confinement, kept, supervisor)?,
+        Asked::Guard(guard) => {
+            become_user(&world.identity)?;
+            confine_guarded(kept, guard)?;
+        }
     }
     Err(program.execute())
 }
@@ -222,6 +235,18 @@ fn confine_supervised(
         .setting_up("install the supervised system-call filter")?;
     wire::send_descriptor(supervised, listener).setting_up("find the supervisor")?;
     set_capabilities(kept)
+}
+
+/// Without namespaces there is no right to install a filter but by giving up set-id programs.
+fn confine_guarded(kept: CapabilitySet, guard: &UnixStream) -> Result<(), StepError> {
+    // Not earlier: becoming somebody else ends it. If the parent has died meanwhile, so has the guard.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .setting_up("tie the step to rbuild")?;
+    rustix::thread::set_no_new_privs(true).setting_up("give up set-id programs")?;
+    set_capabilities(kept)?;
+    let listener = sys::install_supervised_filter(&seccomp::filter(Coverage::ListedAndGuarded))
+        .setting_up("install the guarded system-call filter")?;
+    wire::send_descriptor(guard, listener).setting_up("find the guard")
 }
 
 fn set_capabilities(set: CapabilitySet) -> Result<(), StepError> {

@@ -13,7 +13,7 @@ use rustix::mount::MountAttrFlags;
 use crate::rootfs::{Depth, Doing, FileSystem, RootError, attach, clone_tree};
 
 /// Name, major and minor number.
-const NODES: [(&str, u32, u32); 6] = [
+pub(super) const NODES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
@@ -22,7 +22,7 @@ const NODES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-const LINKS: [(&str, &str); 6] = [
+pub(super) const LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
@@ -59,7 +59,7 @@ pub(super) fn mount(target: BorrowedFd<'_>, shm_size_bytes: u64) -> Result<Owned
     Ok(dev)
 }
 
-fn node_path(name: &str) -> String {
+pub(super) fn node_path(name: &str) -> String {
     format!("/dev/{name}")
 }
 

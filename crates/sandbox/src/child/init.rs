@@ -9,8 +9,9 @@ use rustix::mount::UnmountFlags;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::world::World;
-use super::{command, kernel_files};
+use super::command::{self, Asked};
+use super::kernel_files;
+use super::world::{Masked, World};
 use crate::rootfs::Doing;
 use crate::step::{SettingUp, StepError, StepStatus};
 use crate::wire::{self, Message};
@@ -19,14 +20,14 @@ use crate::{StepSpec, sys};
 /// Runs as PID 1 of the step until the command has ended.
 pub(super) fn run(
     spec: &StepSpec,
-    world: World,
+    (world, masked): (World, Masked),
     stdin: Option<OwnedFd>,
     control: &UnixStream,
-    supervised: Option<&UnixStream>,
+    asked: Asked<'_>,
     outer_lives: OwnedFd,
 ) -> ! {
-    let ended = prepare(&world, outer_lives.as_fd())
-        .and_then(|()| start(spec, world, stdin, control, supervised))
+    let ended = prepare(&world, &masked, outer_lives.as_fd())
+        .and_then(|()| start(spec, world, stdin, control, asked))
         .and_then(reap_until_end);
     let message = match ended {
         Ok(status) => Message::Ended(status),
@@ -37,14 +38,14 @@ pub(super) fn run(
     sys::exit_now(0);
 }
 
-fn prepare(world: &World, outer_lives: BorrowedFd<'_>) -> Result<(), StepError> {
+fn prepare(world: &World, masked: &Masked, outer_lives: BorrowedFd<'_>) -> Result<(), StepError> {
     // A signal that comes before the command exists waits until it does.
     sys::block_signals().setting_up("block signals")?;
     // Neither memory, nor descriptors, nor the program of this process are for a step to see.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .setting_up("hide the step's first process")?;
     die_with_outer(outer_lives)?;
-    kernel_files::mount_proc(world.proc.as_fd(), &world.masks)?;
+    kernel_files::mount_proc(masked.proc.as_fd(), &masked.masks)?;
 
     rustix::process::fchdir(&world.root).doing("enter", "/")?;
     // The old root ends up on top of the new one, and is taken off there.
@@ -75,11 +76,11 @@ fn start(
     world: World,
     stdin: Option<OwnedFd>,
     control: &UnixStream,
-    supervised: Option<&UnixStream>,
+    asked: Asked<'_>,
 ) -> Result<Pid, StepError> {
     let command = sys::fork().setting_up("fork")?;
     let Some(command) = command else {
-        let error = command::execute(spec, world, stdin, supervised);
+        let error = command::execute(spec, world, stdin, asked);
         wire::report(control, &Message::Failed(error));
         sys::exit_now(127);
     };

@@ -69,7 +69,7 @@ pub(super) fn empty_work(work: &Path) -> Result<(), RootError> {
     remove_contents(directory.as_fd()).doing("empty", work)
 }
 
-fn remove_one(upper: &OwnedFd, made: &Made) -> Result<(), Errno> {
+pub(super) fn remove_one(upper: &OwnedFd, made: &Made) -> Result<(), Errno> {
     let (Some(parent), Some(name)) = (made.path.parent(), made.path.file_name()) else {
         return Ok(());
     };
@@ -195,7 +195,7 @@ fn attributes(directory: &OwnedFd) -> Result<BTreeMap<CString, Vec<u8>>, Errno> 
 }
 
 /// Opens a directory below `top` if there is no link on the way; `None` if it is no longer there.
-fn open_unlinked(top: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>, Errno> {
+pub(super) fn open_unlinked(top: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>, Errno> {
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
     } else {
@@ -210,14 +210,14 @@ fn open_unlinked(top: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-fn time_of_change(stat: &Stat) -> Timespec {
+pub(super) fn time_of_change(stat: &Stat) -> Timespec {
     Timespec {
         tv_sec: stat.st_mtime,
         tv_nsec: stat.st_mtime_nsec as _,
     }
 }
 
-fn set_time_of_change(directory: &OwnedFd, time: Timespec) -> Result<(), Errno> {
+pub(super) fn set_time_of_change(directory: &OwnedFd, time: Timespec) -> Result<(), Errno> {
     let times = Timestamps {
         last_access: Timespec {
             tv_sec: 0,

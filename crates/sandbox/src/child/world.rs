@@ -28,16 +28,20 @@ use crate::{Access, Bind, Mount, MountSource, RootFs, StepSpec, Tree, sys};
 pub(super) struct World {
     /// The root.
     pub(super) root: OwnedFd,
-    /// Where `/proc` goes; only a process of the new process namespace can mount it.
-    pub(super) proc: OwnedFd,
-    /// What is hidden is covered by these.
-    pub(super) masks: Masks,
     /// The working directory.
     pub(super) cwd: OwnedFd,
     /// `/dev/null`.
     pub(super) null: OwnedFd,
     /// Who the command runs as.
     pub(super) identity: Identity,
+}
+
+/// What is mounted last, and only by a process of the new process namespace.
+pub(super) struct Masked {
+    /// Where `/proc` goes.
+    pub(super) proc: OwnedFd,
+    /// What of it is hidden is covered by these.
+    pub(super) masks: Masks,
 }
 
 /// An empty directory and the null device, of our own making and not the image's.
@@ -52,7 +56,7 @@ const NOTHING_SPECIAL: MountAttrFlags =
 const READ_ONLY: MountAttrFlags = NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
 
 /// Builds the world of `spec`; what is made in its root only to be mounted on is added to `stubs`.
-pub(super) fn build(spec: &StepSpec, stubs: &mut Vec<Made>) -> Result<World, StepError> {
+pub(super) fn build(spec: &StepSpec, stubs: &mut Vec<Made>) -> Result<(World, Masked), StepError> {
     let root = mount_root(&spec.root)?;
     let scratch = Scratch::mount(spec.root.work())?;
     let identity = identity::resolve(root.as_fd(), &spec.user)?;
@@ -74,14 +78,13 @@ pub(super) fn build(spec: &StepSpec, stubs: &mut Vec<Made>) -> Result<World, Ste
     };
     let place = walk::walk(root.as_fd(), &spec.cwd, Missing::Directories(owner))?;
     refuse_below_proc(&place.path, &spec.cwd)?;
-    Ok(World {
-        proc,
+    let world = World {
         cwd: place.fd,
         null: devices::open_null(dev.as_fd())?,
-        masks,
         identity,
         root,
-    })
+    };
+    Ok((world, Masked { proc, masks }))
 }
 
 /// Mounts the root: an overlay over its own upper directory, or a tree over itself.
@@ -162,7 +165,10 @@ impl Scratch {
 /// Opens one of the directories the kernel's own file systems go to, which must not be a link.
 ///
 /// It stays in the layer where the base lacks it, as with the reference (spec §12.1).
-fn own_directory(root: BorrowedFd<'_>, name: &'static str) -> Result<OwnedFd, RootError> {
+pub(super) fn own_directory(
+    root: BorrowedFd<'_>,
+    name: &'static str,
+) -> Result<OwnedFd, RootError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(root, name, flags, Mode::empty());
     match open() {

@@ -16,6 +16,15 @@ pub enum EmulationError {
         /// What was tried, in order.
         tried: Vec<String>,
     },
+    /// Without namespaces there is no private table, and the machine's does not help.
+    #[error(
+        "isolation chroot cannot run linux/{architecture} programs: it registers no emulators, and the \
+         machine has no handler for them that rbuild can see and that works in another root"
+    )]
+    NoTable {
+        /// The architecture asked for.
+        architecture: Architecture,
+    },
     /// An emulator cannot serve inside a step's root.
     #[error("{} cannot run linux/{architecture} programs in a step: {reason}", emulator.display())]
     Unusable {
@@ -97,6 +106,12 @@ impl EmulationError {
                 "the emulator for linux/{architecture} is called qemu-{}",
                 architecture.qemu_name()
             )),
+            Self::NoTable { .. } => Some(
+                "build for this machine's own platform, let the surrounding container make user \
+                 namespaces, or register emulators for the whole machine, outside of the container: \
+                 sudo apt-get install qemu-user-static binfmt-support"
+                    .to_owned(),
+            ),
             Self::Table { source, .. } => match source.raw_os_error() {
                 Some(libc::EPERM | libc::ENODEV) => Some(
                     "a private binfmt_misc needs Linux 6.7 or later with CONFIG_BINFMT_MISC \

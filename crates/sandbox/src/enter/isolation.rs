@@ -14,11 +14,13 @@ pub enum Isolation {
     /// Namespaces, with a single id: who owns a file is recorded, and calls about owners and
     /// identities are answered by a supervisor.
     OneId,
+    /// No namespaces: root of a container that can make none, in a root directory of its own.
+    Chroot,
 }
 
 /// A name that is no rung.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown isolation `{name}`: it is full or one-id")]
+#[error("unknown isolation `{name}`: it is full, one-id or chroot")]
 pub struct UnknownIsolation {
     /// What was written.
     pub name: String,
@@ -26,13 +28,14 @@ pub struct UnknownIsolation {
 
 impl Isolation {
     /// The rungs in the order in which they are tried.
-    pub const LADDER: [Self; 2] = [Self::Full, Self::OneId];
+    pub const LADDER: [Self; 3] = [Self::Full, Self::OneId, Self::Chroot];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::OneId => "one-id",
+            Self::Chroot => "chroot",
         }
     }
 }

@@ -149,9 +149,9 @@ fn base(debian: &str) -> PathBuf {
 fn isolation(debian: &str, architecture: Architecture) {
     let busybox = base(debian);
     emulator(architecture);
-    sandbox::enter(None).unwrap();
+    let entered = sandbox::enter(None).unwrap();
     let emulation = Emulation::prepare(&[architecture], &Emulators::default()).unwrap();
-    let fixture = Fixture::with_busybox(&busybox);
+    let fixture = Fixture::with_busybox(entered.isolation, &busybox);
     // argv[0] arrives as it was: busybox chooses its applet by it.
     let ran = fixture.try_run(&["uname", "-m"]).unwrap();
     let machine = if architecture == Architecture::Arm64 {

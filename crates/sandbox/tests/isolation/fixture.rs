@@ -8,15 +8,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use sandbox::{Network, RootFs, Stdio, StepError, StepSpec, StepStatus};
+use sandbox::{Isolation, Network, RootFs, Stdio, StepError, StepSpec, StepStatus};
 
 /// Everybody a case runs as, where this machine has them; the last one on the one-id rung.
 pub(crate) fn users() -> &'static [&'static str] {
     &["root", "rbuild-test", "rbuild-test-nosub"]
 }
 
+/// Root of a plain container, who can make no namespace.
+pub(crate) const CONTAINER: &str = "container";
+
 /// Uid and gid of an account; nothing unless this process can become it.
 pub(crate) fn ids_of(user: &str) -> Option<(u32, u32)> {
+    let user = if user == CONTAINER { "root" } else { user };
     let accounts = fs::read_to_string("/etc/passwd").ok()?;
     let line = accounts
         .lines()
@@ -87,17 +91,17 @@ const APPLETS: &[&str] = &[
 impl Fixture {
     /// Enters the namespaces and makes a root with the host's busybox.
     pub(crate) fn new() -> Self {
-        sandbox::enter(None).unwrap_or_else(|error| {
+        let entered = sandbox::enter(None).unwrap_or_else(|error| {
             panic!("{error} ({:?})", error.help());
         });
         if !Path::new("/bin/busybox").exists() {
             skip("/bin/busybox is missing: apt-get install busybox-static");
         }
-        Self::with_busybox(Path::new("/bin/busybox"))
+        Self::with_busybox(entered.isolation, Path::new("/bin/busybox"))
     }
 
     /// The same for a busybox of any architecture; the namespaces are entered already.
-    pub(crate) fn with_busybox(busybox: &Path) -> Self {
+    pub(crate) fn with_busybox(isolation: Isolation, busybox: &Path) -> Self {
         let directory = std::env::temp_dir().join(format!(
             "rbuild-case-{}-{}",
             std::process::id(),
@@ -134,12 +138,26 @@ impl Fixture {
             "root:x:0:\nwheel:x:10:app\napp:x:502:\n",
         )
         .unwrap();
+        let work = directory.join("work");
+        let (root, network) = match isolation {
+            Isolation::Full | Isolation::OneId => {
+                let upper = directory.join("upper");
+                let lowers = vec![base];
+                let root = RootFs::Layered {
+                    lowers,
+                    upper,
+                    work,
+                };
+                (root, Network::None)
+            }
+            Isolation::Chroot => {
+                let directory = base;
+                (RootFs::Tree { directory, work }, Network::Host)
+            }
+        };
         let spec = StepSpec {
-            root: RootFs::Layered {
-                lowers: vec![base],
-                upper: directory.join("upper"),
-                work: directory.join("work"),
-            },
+            isolation,
+            root,
             mounts: Vec::new(),
             argv: Vec::new(),
             env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
@@ -148,7 +166,7 @@ impl Fixture {
             hostname: "buildkitsandbox".to_owned(),
             hosts: sandbox::network::hosts("buildkitsandbox", &[]).unwrap(),
             resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
-            network: Network::None,
+            network,
             confinement: sandbox::Confinement::Full,
             rights: rbuild_sandbox::Rights::default(),
             shm_size_bytes: 64 << 20,

@@ -13,6 +13,7 @@
 
 extern crate rbuild_sandbox as sandbox;
 
+mod alone;
 mod emulated;
 mod fixture;
 mod lifetime;
@@ -28,6 +29,9 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Starts a program with the rights of a plain container's root.
+const CONTAINED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/container.py");
 
 /// A name and what is tried under it.
 type Case = (&'static str, fn());
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         let (_, case) = cases()
             .into_iter()
             .chain(rungs::CASES.iter().copied())
+            .chain(alone::CASES.iter().copied())
             .find(|(known, _)| *known == name)
             .expect("a known case");
         case();
@@ -68,6 +73,12 @@ fn main() -> ExitCode {
     for (name, user) in rungs::USERS {
         trials.push(trial(&program, user, name));
     }
+    for (name, _) in alone::CASES {
+        trials.push(trial(&program, fixture::CONTAINER, name));
+    }
+    for name in alone::ALSO {
+        trials.push(trial(&program, fixture::CONTAINER, name));
+    }
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     std::fs::remove_file(program).expect("the copy of this program");
     conclusion.exit_code()
@@ -81,7 +92,14 @@ fn trial(program: &Path, user: &'static str, case: &'static str) -> Trial {
                 "user `{user}` is missing, or this is not root: crates/testkit/setup-users.sh"
             ));
         };
-        let mut command = Command::new(&program);
+        let mut command = match user == fixture::CONTAINER {
+            false => Command::new(&program),
+            true => {
+                let mut command = Command::new(CONTAINED);
+                command.arg(&program);
+                command
+            }
+        };
         command.args(["--case", case]).current_dir("/");
         if uid != 0 {
             command.uid(uid).gid(gid);
