@@ -29,6 +29,8 @@ mod cancel;
 mod cases;
 #[path = "e2e/company.rs"]
 mod company;
+#[path = "e2e/container.rs"]
+mod container;
 #[path = "e2e/devices.rs"]
 mod devices;
 #[path = "e2e/digests.rs"]
@@ -124,6 +126,7 @@ fn run() -> anyhow::Result<ExitCode> {
         cancel::TESTS,
         caching::TESTS,
         company::TESTS,
+        container::TESTS,
         devices::TESTS,
         digests::TESTS,
         doctor::TESTS,

@@ -115,6 +115,7 @@ pub(crate) fn run(
     let source = &contexts.dockerfile;
     tell_of(source, &progress);
     let mut build = Build {
+        isolation: entered.isolation,
         options: &options,
         emulators,
         checks: Checks::read(&options, parsed)?,
@@ -233,6 +234,7 @@ fn remotes(
 
 /// What a build has to work with, and what it has to say at its end.
 struct Build<'a> {
+    isolation: Isolation,
     options: &'a Options,
     emulators: Emulators,
     checks: Checks,
@@ -349,6 +351,7 @@ impl Build<'_> {
         let request = self.request(graph);
         let ahead = Ahead::start(&self.store, &self.client, &request);
         let solver = Solver {
+            isolation: self.isolation,
             store: self.store.clone(),
             client: self.client.clone(),
             remotes: Arc::clone(&self.remotes),

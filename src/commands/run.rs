@@ -74,7 +74,7 @@ pub(crate) fn run(
     let mut emulators = args.emulation.read(environment)?;
     let root = setup::store_root(global, environment)?;
     let client = setup::client(environment)?;
-    setup::enter(global)?;
+    let isolation = setup::enter(global)?.isolation;
     let store = setup::open_layers(&root)?;
     emulators.kept = emulators::kept(&root)?;
     let (image, lowers) = interrupt::run(async {
@@ -82,7 +82,7 @@ pub(crate) fn run(
         let lowers = image::unpack(&store, &client, &image).await?;
         Ok((image, lowers))
     })?;
-    let status = step::run(&store, &image, lowers, &args, &emulators)?;
+    let status = step::run(&store, isolation, &image, lowers, &args, &emulators)?;
     Ok(ExitCode::from(
         u8::try_from(status.code()).unwrap_or(u8::MAX),
     ))

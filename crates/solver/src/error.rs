@@ -37,7 +37,7 @@ pub enum SolveErrorKind {
         status: StepStatus,
         /// Whether it could write.
         room: Room,
-        /// What emulation or the architecture of a program has to do with it.
+        /// What is known of the reason.
         symptom: Option<Symptom>,
     },
     /// The process of a RUN could not be run.
@@ -51,6 +51,9 @@ pub enum SolveErrorKind {
     /// There are private networks, but none for this step.
     #[error(transparent)]
     Network(#[from] sandbox::network::PrivateNetworkError),
+    /// A step wants what it cannot have on this rung of isolation.
+    #[error(transparent)]
+    Isolation(StepError),
     /// Nothing here runs programs of the step's platform.
     #[error(transparent)]
     Emulation(#[from] EmulationError),
@@ -198,7 +201,7 @@ impl SolveErrorKind {
     /// Returns the user's next step, where the message alone does not imply it.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Step { source, .. } => source.help(),
+            Self::Step { source, .. } | Self::Isolation(source) => source.help(),
             Self::Network(error) => error.help(),
             Self::Emulation(error) => error.help(),
             Self::Fetch(error) => error.help(),

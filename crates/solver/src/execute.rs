@@ -32,6 +32,7 @@ use crate::source;
 use crate::stack::Stacks;
 
 pub use programs::{Programs, Several};
+pub(crate) use run::refused;
 pub use run::symptom::{Program, Symptom};
 
 /// Records and locks of results.
@@ -373,10 +374,13 @@ impl Execution {
         if count == 0 || self.solver.foreign_bases == ForeignBases::Allowed || checked(&known) {
             return Ok(());
         }
-        let layers = sandbox::Tree::Layers(lowers[lowers.len() - count..].to_vec());
+        let (stacks, layers) = (
+            Arc::clone(&self.stacks),
+            lowers[lowers.len() - count..].to_vec(),
+        );
         blocking(move || {
-            let root = sandbox::rootfs::mount_read_only(&layers)?;
-            programs::check_base(root, architecture)
+            let view = stacks.readable(layers)?;
+            programs::check_base(view.open()?, architecture)
         })
         .await?;
         let checked = self.checked_bases.lock();

@@ -9,7 +9,7 @@ use tracing::{Instrument, info_span};
 
 use crate::error::{SolveError, SolveErrorKind};
 use crate::event::{Event, Outcome};
-use crate::execute::{Effort, Executed, Execution, Programs};
+use crate::execute::{Effort, Executed, Execution, Programs, refused};
 use crate::filesystem::FileSystem;
 use crate::solver::{Solution, Solver};
 
@@ -52,6 +52,9 @@ impl Solver {
     /// The first vertex that failed; the others are cancelled.
     pub async fn solve(self: &Arc<Self>, graph: &Graph) -> Result<Solution, SolveError> {
         let mut schedule = Schedule::new(graph, Arc::new(Execution::new(Arc::clone(self), graph)));
+        if let Some((vertex, kind)) = refused(self.isolation, graph) {
+            return Err(schedule.fail(vertex, kind).await);
+        }
         let ready: Vec<VertexId> = graph
             .vertices
             .iter()

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use graph::VertexId;
 use graph::ignore::Patterns;
 use graph::op::ContextName;
-use sandbox::Emulators;
+use sandbox::{Emulators, Isolation};
 use store::{ExportOptions, LayerId, Store};
 
 use crate::cdi::DeviceDirectories;
@@ -22,6 +22,8 @@ use crate::ssh::SshAgent;
 
 /// Everything that vertices are executed with.
 pub struct Solver {
+    /// What keeps steps apart from the machine: the rung that this process is on.
+    pub isolation: Isolation,
     /// Where layers and records are kept.
     pub store: Store,
     /// Fetches base layers.

@@ -144,7 +144,7 @@ impl Stacks {
     /// As [`Stacks::writable`].
     pub(crate) fn readable(self: &Arc<Self>, lowers: Vec<PathBuf>) -> Result<View, StackError> {
         // One directory shows itself.
-        if let ([] | [_], _) | (_, Way::Overlay) = (lowers.as_slice(), self.way()?) {
+        if let ([_], _) | (_, Way::Overlay) = (lowers.as_slice(), self.way()?) {
             return Ok(View::Layers(sandbox::Tree::Layers(lowers)));
         }
         let tree = Some(self.copy(&lowers)?);

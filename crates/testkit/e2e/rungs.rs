@@ -19,6 +19,10 @@ fn rungs() -> Vec<(Account, &'static [&'static str])> {
         if account != Account::WithoutIds {
             rungs.push((account, &["--isolation", "one-id"]));
         }
+        if account == Account::Root {
+            rungs.push((account, &["--isolation", "chroot"]));
+            rungs.push((Account::Container, &[]));
+        }
     }
     rungs
 }
@@ -57,9 +61,19 @@ fn said_first(suite: &Suite) -> anyhow::Result<()> {
         let workspace = suite.workspace(account)?;
         let built = build(&workspace, words)?.succeed()?;
         let first = built.stderr.lines().next().context("a first line")?;
-        let is_said = first.contains(", isolation one-id");
-        let is_less = account == Account::WithoutIds || !words.is_empty();
-        ensure!(is_said == is_less, "{account} {words:?}: {first}");
+        let said = first.split_once(", isolation ").map(|(_, rung)| rung);
+        let expected = match (account, words) {
+            (Account::WithoutIds, _) | (_, [_, "one-id"]) => Some("one-id"),
+            (Account::Container, _) | (_, [_, "chroot"]) => Some("chroot"),
+            _ => None,
+        };
+        let is_said = match (said, expected) {
+            (Some(said), Some(expected)) => said.starts_with(expected),
+            (said, expected) => said.is_none() && expected.is_none(),
+        };
+        ensure!(is_said, "{account} {words:?}: {first}");
+        let says_filter = first.contains("a system-call filter is in force");
+        ensure!(says_filter == (account == Account::Container), "{first}");
         let says_why = first.contains("no range in /etc/subuid");
         ensure!(says_why == (account == Account::WithoutIds), "{first}");
     }

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use graph::op::NetworkMode;
 use oci::RunConfig;
 use sandbox::network::{Networks, PrivateNetwork, Taken};
-use sandbox::{Architecture, Emulation, Emulators, Network, RootFs, Stdio, StepSpec, StepStatus};
+use sandbox::{
+    Architecture, Emulation, Emulators, Isolation, Network, RootFs, Stdio, StepSpec, StepStatus,
+};
 use solver::Stacks;
 use store::Store;
 
@@ -52,6 +54,7 @@ impl RunError {
 /// Runs the command on `lowers` until it ends.
 pub(super) fn run(
     store: &Store,
+    isolation: Isolation,
     image: &Image,
     lowers: Vec<PathBuf>,
     args: &RunArgs,
@@ -64,6 +67,8 @@ pub(super) fn run(
         .map_err(|error| Failure::new(&error, error.help()))?;
     let networks = Networks::default();
     let network = match args.network {
+        // Without namespaces there is no other than the machine's.
+        NetworkMode::Default if isolation == Isolation::Chroot => None,
         NetworkMode::Default => private(&networks)?,
         NetworkMode::Host | NetworkMode::None => None,
     };
@@ -82,7 +87,7 @@ pub(super) fn run(
     let workplace = stacks.writable(lowers);
     let workplace = workplace.map_err(|error| Failure::new(&error, error.help()))?;
     let root = workplace.root().clone();
-    let spec = spec(&image.config.config, args, argv, root, seen)?;
+    let spec = spec(isolation, &image.config.config, args, argv, root, seen)?;
     let stdio = stdio().map_err(failure)?;
     let step = sandbox::spawn(&spec, stdio);
     let step = step.map_err(|error| Failure::new(&error, error.help()))?;
@@ -137,6 +142,7 @@ fn architecture(image: &Image) -> Result<Architecture, RunError> {
 }
 
 fn spec(
+    isolation: Isolation,
     config: &RunConfig,
     args: &RunArgs,
     argv: Vec<String>,
@@ -149,6 +155,7 @@ fn spec(
         source,
     });
     Ok(StepSpec {
+        isolation,
         root,
         mounts: Vec::new(),
         argv,

@@ -80,7 +80,9 @@ fn refused(what: &'static str) -> StepError {
 fn refuse_what_cannot_be(spec: &StepSpec) -> Result<(), StepError> {
     match spec.network {
         Network::Host => {}
-        Network::None => return Err(refused("a network of its own (--network none)")),
+        Network::None | Network::Private { .. } => {
+            return Err(refused("a network of its own (--network none)"));
+        }
     }
     // They are rights over a user namespace.
     if !spec.rights.capabilities.is_empty() {

@@ -1,5 +1,6 @@
 //! RUN: a process in a file system; what it changed is the result.
 
+mod alone;
 mod mounts;
 mod network;
 pub(super) mod symptom;
@@ -15,10 +16,11 @@ use graph::quote::quoted;
 use rustix::event::{PollFd, PollFlags, poll};
 use sandbox::network::HostEntry;
 use sandbox::{
-    Architecture, Confinement, Ended, How, Killer, Limit, Network, Rights, RootFs, Stdio, Step,
-    StepSpec, StepStatus, Tree,
+    Architecture, Confinement, Ended, How, Isolation, Killer, Limit, Network, Rights, RootFs,
+    Stdio, Step, StepSpec, StepStatus, Tree,
 };
 
+pub(crate) use self::alone::refused;
 use self::mounts::{Held, Mounts};
 use self::network::StepNetwork;
 use self::symptom::{Program, Watch};
@@ -87,6 +89,7 @@ impl Execution {
             } = self.mounts(op, &sources, inputs).await?;
             mounts.extend(trust.iter().flat_map(Trust::mounts));
             let mut spec = spec(
+                self.solver.isolation,
                 op,
                 network.seen(),
                 workplace.root().clone(),
@@ -96,10 +99,12 @@ impl Execution {
             if let Some(trust) = &trust {
                 trust.tell(&mut spec.env);
             }
+            let turn = self.turn().await?;
             let held = (held, network);
             let workplace = self
                 .run_step(inputs.vertex, spec, runs, workplace, held)
                 .await?;
+            drop(turn);
             let stacks = Arc::clone(&self.stacks);
             blocking(move || {
                 if let Some(trust) = &trust {
@@ -137,7 +142,7 @@ impl Execution {
         let leash = Leash::default();
         let (execution, collar) = (Arc::clone(self), leash.collar());
         blocking(move || {
-            let mut watch = Watch::default();
+            let mut watch = Watch::of(spec.isolation);
             let emulated = runs.how != How::Native;
             let tell = |phase| {
                 if emulated {
@@ -238,6 +243,7 @@ fn program(watch: &Watch, spec: &StepSpec) -> Option<Program> {
 }
 
 fn spec(
+    isolation: Isolation,
     op: &RunOp,
     network: Network,
     root: sandbox::RootFs,
@@ -250,6 +256,7 @@ fn spec(
         env.push((name, value));
     }
     Ok(StepSpec {
+        isolation,
         root,
         mounts,
         argv: op.argv.clone(),

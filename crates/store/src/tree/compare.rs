@@ -205,13 +205,20 @@ impl<'a> Walk<'a> {
         if !facts.looks_like(was) {
             return Ok(true);
         }
-        if facts.changed == was.changed {
+        if facts.changed == was.changed || self.was_laid_aside(name) {
             return Ok(false);
         }
         // Losing one of its names is a change of a file that overlayfs knows nothing of. Whether there
         // was more to it only its content tells.
         let lost_a_name = facts.links < was.links;
         Ok(!lost_a_name || !self.equals_layer(name).doing("comparing", &self.at(name))?)
+    }
+
+    /// Whether it was elsewhere for the length of a step, out of its reach.
+    fn was_laid_aside(&self, name: &CStr) -> bool {
+        let path = self.path().join(OsStr::from_bytes(name.to_bytes()));
+        let saving = self.saving.as_ref();
+        saving.is_some_and(|saving| saving.put_back.contains(path.as_path()))
     }
 
     /// Whether a file is what the layers have at its path.

@@ -12,7 +12,7 @@ use graph::op::{
 use oci::Digest;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use sandbox::identity::Owner;
-use sandbox::{Bind, MountSource};
+use sandbox::{Bind, Isolation, MountSource};
 use store::mounts::{self, CacheMount, CacheMountAttributes, CacheMountIdentity};
 use store::{CacheMounts, CopiedTree, Scratch};
 
@@ -209,6 +209,11 @@ impl Execution {
         held: &mut Held,
     ) -> Result<(sandbox::Tree, sandbox::Access), SolveErrorKind> {
         let stacks = Arc::clone(&self.stacks);
+        // Without namespaces nothing can be made read-only.
+        let access = match self.solver.isolation {
+            Isolation::Full | Isolation::OneId => access,
+            Isolation::Chroot => op::Access::ReadWrite,
+        };
         match access {
             op::Access::ReadOnly => {
                 let view = blocking(move || stacks.readable(layers)).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use graph::VertexId;
 use graph::op::{NetworkMode, RunOp};
 use sandbox::network::{PrivateNetwork, Taken};
-use sandbox::{Confinement, Network, StepSpec};
+use sandbox::{Confinement, Isolation, Network, StepSpec};
 
 use crate::error::SolveErrorKind;
 use crate::event::Event;
@@ -41,6 +41,10 @@ impl Execution {
         match op.network {
             NetworkMode::Host => return Ok(StepNetwork::Host),
             NetworkMode::None => return Ok(StepNetwork::None),
+            // Without namespaces there is no other.
+            NetworkMode::Default if self.solver.isolation == Isolation::Chroot => {
+                return Ok(StepNetwork::Host);
+            }
             NetworkMode::Default => {}
         }
         let execution = Arc::clone(self);

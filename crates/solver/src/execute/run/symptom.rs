@@ -9,7 +9,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use sandbox::{Architecture, How, StepStatus};
+use sandbox::{Architecture, How, Isolation, StepStatus};
 
 use super::Runs;
 use crate::event::Stream;
@@ -29,13 +29,22 @@ const ELF: &[u8] = b"\x7fELF";
 /// What the C library says of `EOVERFLOW`.
 const TOO_LARGE: &[u8] = b"Value too large for defined data type";
 
+/// Files and rights that steps have with namespaces only.
+const OF_NAMESPACES: [&[u8]; 5] = [
+    b"/proc",
+    b"/sys/",
+    b"/dev/std",
+    b"/dev/fd",
+    b"no new privileges",
+];
+
 /// No phrase, with what follows it, is longer.
 const LONGEST: usize = 48;
 
 /// The signals by which a processor, or who imitates it, ends a program: ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS.
 const FAULTS: [i32; 7] = [4, 5, 6, 7, 8, 11, 31];
 
-/// Why a step failed, where its emulator or the architecture of a program has to do with it.
+/// Why a step failed, as far as it can be guessed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Symptom {
     /// An emulated program died of a signal.
@@ -54,6 +63,8 @@ pub enum Symptom {
         /// The program, where it is known, and what it is for.
         program: Option<Program>,
     },
+    /// It spoke of what there is with namespaces only, and has none.
+    NoNamespaces,
     /// A 32-bit program met a number of 64 bits: an inode, or a position in a directory.
     NumberTooLarge {
         /// The architecture of the step.
@@ -112,6 +123,11 @@ impl fmt::Display for Symptom {
                 "exec format error: a program that the step ran is for another architecture than \
                  linux/{architecture}, or is no program; `file PROGRAM` tells for which it is"
             ),
+            Self::NoNamespaces => f.write_str(
+                "with isolation chroot there is no /proc and no /sys, no /dev/stdout and no /dev/fd, and \
+                 set-id programs such as sudo have no effect: let the surrounding container make user \
+                 namespaces if the step needs them",
+            ),
             Self::NumberTooLarge { architecture } => write!(
                 f,
                 "a linux/{architecture} program was built for 32-bit numbers of files and met a larger one; \
@@ -122,8 +138,9 @@ impl fmt::Display for Symptom {
 }
 
 /// Watches what a step writes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watch {
+    isolation: Isolation,
     /// The end of what came last, by stream: a phrase may be cut in two.
     ends: [Vec<u8>; 2],
     signal: Option<i32>,
@@ -131,9 +148,22 @@ pub(super) struct Watch {
     /// What a shell may have taken for a script.
     suspect: Option<PathBuf>,
     too_large: bool,
+    of_namespaces: bool,
 }
 
 impl Watch {
+    pub(super) fn of(isolation: Isolation) -> Self {
+        Self {
+            isolation,
+            ends: Default::default(),
+            signal: None,
+            not_executable: false,
+            suspect: None,
+            too_large: false,
+            of_namespaces: false,
+        }
+    }
+
     pub(super) fn feed(&mut self, stream: Stream, bytes: &[u8]) {
         let index = match stream {
             Stream::Stdout => 0,
@@ -168,6 +198,9 @@ impl Watch {
             .iter()
             .any(|phrase| find(bytes, phrase).is_some());
         self.too_large |= find(bytes, TOO_LARGE).is_some();
+        self.of_namespaces |= OF_NAMESPACES
+            .iter()
+            .any(|phrase| find(bytes, phrase).is_some());
         if self.suspect.is_none() {
             self.suspect = bytes.split(|byte| *byte == b'\n').find_map(suspect);
         }
@@ -212,6 +245,9 @@ impl Watch {
                 program,
             });
         }
+        if self.of_namespaces && self.isolation == Isolation::Chroot {
+            return Some(Symptom::NoNamespaces);
+        }
         (self.too_large && architecture.is_32_bit())
             .then_some(Symptom::NumberTooLarge { architecture })
     }
@@ -252,7 +288,7 @@ mod tests {
     }
 
     fn fed(text: &[u8], piece: usize) -> Watch {
-        let mut watch = Watch::default();
+        let mut watch = Watch::of(Isolation::Full);
         for bytes in text.chunks(piece) {
             watch.feed(Stream::Stderr, bytes);
             // The other stream is another text.
@@ -309,14 +345,28 @@ mod tests {
             architecture: Some(Architecture::Arm64),
         };
         let amd64 = native(Architecture::Amd64);
-        let found = Watch::default().symptom(&amd64, FAILED, Some(program));
+        let found = Watch::of(Isolation::Full).symptom(&amd64, FAILED, Some(program));
         let said = found.unwrap().to_string();
         assert!(said.contains("/app is a program for linux/arm64"), "{said}");
     }
 
     #[test]
+    fn what_namespaces_give_is_missed_where_there_are_none() {
+        let amd64 = native(Architecture::Amd64);
+        for (isolation, expected) in [
+            (Isolation::Full, None),
+            (Isolation::OneId, None),
+            (Isolation::Chroot, Some(Symptom::NoNamespaces)),
+        ] {
+            let mut watch = Watch::of(isolation);
+            watch.feed(Stream::Stderr, b"mount: can't open '/proc/mounts'\n");
+            assert_eq!(watch.symptom(&amd64, FAILED, None), expected);
+        }
+    }
+
+    #[test]
     fn a_status_counts_where_there_is_an_emulator() {
-        let (watch, arm64) = (Watch::default(), Architecture::Arm64);
+        let (watch, arm64) = (Watch::of(Isolation::Full), Architecture::Arm64);
         for (status, expected) in [
             (StepStatus::Signalled(11), true),
             (StepStatus::Exited(139), true),
