@@ -142,6 +142,7 @@ impl Platform {
         let down = |from: u32, to: u32| (to..=from).rev().map(|n| format!("v{n}"));
         let variant = wanted.variant.as_deref();
         let number = variant.and_then(|v| v.strip_prefix('v')?.parse::<u32>().ok());
+        let number = number.filter(|number| *number <= GREATEST_VARIANT);
         let mut candidates = match (wanted.architecture.as_str(), variant, number) {
             ("amd64", None, _) => vec![with("amd64", None), with("386", None)],
             ("amd64", Some(_), Some(level)) => down(level, 2)
@@ -186,6 +187,9 @@ impl Platform {
         self.os == "unknown" && self.architecture == "unknown"
     }
 }
+
+/// No processor has a greater one. A Dockerfile may name any number, and each one below is a candidate.
+const GREATEST_VARIANT: u32 = 9;
 
 fn normalize_cpu(architecture: &str, variant: &str) -> (String, Option<String>) {
     let (architecture, variant) = match (architecture, variant) {
@@ -402,6 +406,20 @@ mod tests {
             "linux(/amd64",
         ] {
             assert!(text.parse::<Platform>().is_err(), "{text} was accepted");
+        }
+    }
+
+    /// Found by fuzzing: there was one candidate for each number below.
+    #[test]
+    fn d05_a_variant_with_a_large_number_is_only_itself() {
+        for text in [
+            "linux/arm/v4294967295",
+            "linux/amd64/v4000000000",
+            "linux/arm/v10",
+        ] {
+            let platform: Platform = text.parse().unwrap();
+            assert_eq!(platform.candidates().len(), 1, "{text}");
+            assert!(platform.satisfies(&platform), "{text}");
         }
     }
 
