@@ -70,7 +70,7 @@ impl Layers {
             recorded: Record::default(),
         };
         tree.renew_root()?;
-        tree.recorded = Walk::of(&tree.directory)?.scan()?;
+        tree.recorded = Walk::of(&tree.directory).scan()?;
         tree.settle()?;
         Ok(tree)
     }
@@ -101,7 +101,7 @@ impl CopiedTree {
         put_back: &[PathBuf],
     ) -> Result<(), DiskError> {
         let put_back: BTreeSet<&Path> = put_back.iter().flat_map(|path| path.ancestors()).collect();
-        let walk = Walk::of(&self.directory)?;
+        let walk = Walk::of(&self.directory);
         self.recorded = walk.compare(&self.recorded, draft.fs(), lowers, &put_back)?;
         self.renew_root()?;
         self.settle()

@@ -2,8 +2,9 @@
 //!
 //! The image spec marks deletions by name (`.wh.x`), overlayfs by a 0:0 device node; an opaque
 //! directory has a marker file there and an extended attribute here. An unpacked layer has overlayfs's
-//! form where its file system takes it. One that is itself an overlayfs does not; there the names are
-//! the sign, as `fuse-overlayfs` has it. All forms meet only here, so that no other module has to ask
+//! form where its file system takes it. One that is itself an overlayfs does not; there an empty file
+//! with the name of the image spec is the sign, and has an attribute that tells it from a file that a step
+//! has given such a name. All forms meet only here, so that no other module has to ask
 //! which one it is holding.
 
 use std::ffi::{CStr, CString};
@@ -13,7 +14,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use crate::disk::DirEntry;
+use crate::disk::{self, DirEntry};
 
 const PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = OPAQUE_MARKER.to_bytes();
@@ -22,6 +23,9 @@ const OPAQUE_MARKER: &CStr = c".wh..wh..opq";
 /// What overlayfs reads on a `userxattr` mount.
 const OPAQUE_XATTR: &str = "user.overlay.opaque";
 const OPAQUE_VALUE: &[u8] = b"y";
+
+/// What a file has that is a sign by its name.
+const SIGN_XATTR: &str = "user.rbuild.sign";
 
 /// What a name in a layer's tar means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,32 +83,44 @@ pub(crate) enum Sign<'a> {
 /// Returns what an entry of a layer's directory means.
 pub(crate) fn sign(directory: impl AsFd, entry: &DirEntry) -> rustix::io::Result<Sign<'_>> {
     let name = entry.name.to_bytes();
-    let named = match mark(name) {
-        Mark::None | Mark::Senseless => Sign::None,
-        Mark::Whiteout(hidden) => Sign::Whiteout(hidden),
-        Mark::Opaque => Sign::Opaque,
-    };
     match entry.file_type {
-        FileType::CharacterDevice | FileType::Unknown => {}
-        FileType::RegularFile => return Ok(named),
+        FileType::CharacterDevice | FileType::RegularFile | FileType::Unknown => {}
         FileType::Directory
         | FileType::Symlink
         | FileType::Fifo
         | FileType::Socket
         | FileType::BlockDevice => return Ok(Sign::None),
     }
+    let directory = directory.as_fd();
+    let named = match mark(name) {
+        Mark::None | Mark::Senseless => Sign::None,
+        Mark::Whiteout(hidden) => Sign::Whiteout(hidden),
+        Mark::Opaque => Sign::Opaque,
+    };
+    if named != Sign::None && is_labelled(directory, &entry.name)? {
+        return Ok(named);
+    }
+    if entry.file_type == FileType::RegularFile {
+        return Ok(Sign::None);
+    }
     let stat = rustix::fs::statat(directory, &*entry.name, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::CharacterDevice if stat.st_rdev == 0 => Sign::Whiteout(name),
-        FileType::RegularFile => named,
-        FileType::CharacterDevice
-        | FileType::Directory
-        | FileType::Symlink
-        | FileType::Fifo
-        | FileType::Socket
-        | FileType::BlockDevice
-        | FileType::Unknown => Sign::None,
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    Ok(match is_device && stat.st_rdev == 0 {
+        true => Sign::Whiteout(name),
+        false => Sign::None,
     })
+}
+
+/// Returns whether a directory has a file of this name that is a sign by it.
+fn is_labelled(directory: impl AsFd, name: &CStr) -> rustix::io::Result<bool> {
+    let mut path = disk::link_of_handle(directory).into_bytes();
+    path.push(b'/');
+    path.extend_from_slice(name.to_bytes());
+    match rustix::fs::lgetxattr(path, SIGN_XATTR, &mut [0; 8]) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT | Errno::NODATA | Errno::RANGE | Errno::NOTSUP) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Says in a layer's directory that what the layers below have as `name` is gone.
@@ -130,11 +146,7 @@ pub(crate) fn unmake_beside(directory: impl AsFd, name: &CStr) -> rustix::io::Re
 
 /// Returns whether a layer's directory, which has nothing of this name, says that it is gone.
 pub(crate) fn is_made_beside(directory: impl AsFd, name: &CStr) -> rustix::io::Result<bool> {
-    match rustix::fs::statat(directory, sign_of(name), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(errno),
-    }
+    is_labelled(directory, &sign_of(name))
 }
 
 fn sign_of(name: &CStr) -> CString {
@@ -144,7 +156,8 @@ fn sign_of(name: &CStr) -> CString {
 
 fn make_file(directory: impl AsFd, name: &CStr) -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, name, flags, Mode::RUSR).map(drop)
+    let file = rustix::fs::openat(directory, name, flags, Mode::RUSR)?;
+    rustix::fs::fsetxattr(file, SIGN_XATTR, b"y", XattrFlags::empty())
 }
 
 /// Marks an open directory as showing nothing of the layers below.
@@ -166,11 +179,7 @@ pub(crate) fn is_opaque(directory: impl AsFd) -> io::Result<bool> {
         Ok(_) | Err(Errno::NODATA | Errno::RANGE | Errno::NOTSUP) => {}
         Err(error) => return Err(error.into()),
     }
-    match rustix::fs::statat(directory, OPAQUE_MARKER, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile),
-        Err(Errno::NOENT) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    Ok(is_labelled(directory, OPAQUE_MARKER)?)
 }
 
 /// Returns whether an extended attribute is how overlayfs, or this store, keeps its own books. Such

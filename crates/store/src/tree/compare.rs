@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::record::{Directory, Entries, Facts, Identity, Moment, Node, Record};
+use super::record::{Directory, Facts, Identity, Node, Record};
 use super::{MAX_DEPTH, node};
 use crate::disk::{self, DiskError, Doing};
 use crate::layer::whiteout;
@@ -21,13 +21,18 @@ pub(super) struct Walk<'a> {
     top: &'a Path,
     /// From the root to where the walk is.
     levels: Vec<Level>,
-    newest: Moment,
+    record: Record,
     saving: Option<Saving<'a>>,
 }
 
 struct Level {
     name: CString,
     fd: OwnedFd,
+    /// What is still to be looked at.
+    names: std::vec::IntoIter<CString>,
+    /// Its place in the record, and in that of before if it is the same directory.
+    now: usize,
+    before: Option<usize>,
     /// The same directory in the layer, once it has to be there.
     saved: Option<OwnedFd>,
 }
@@ -36,6 +41,7 @@ struct Level {
 struct Saving<'a> {
     layer: &'a Path,
     root: OwnedFd,
+    before: &'a Record,
     /// What the tree was equal to, topmost first.
     lowers: &'a [PathBuf],
     put_back: &'a BTreeSet<&'a Path>,
@@ -44,146 +50,184 @@ struct Saving<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn of(top: &'a Path) -> Result<Self, DiskError> {
-        let root = Level {
-            name: CString::default(),
-            fd: disk::open_directory(top)?,
-            saved: None,
-        };
-        Ok(Self {
+    pub(super) fn of(top: &'a Path) -> Self {
+        Self {
             top,
-            levels: vec![root],
-            newest: Moment::default(),
+            levels: Vec::new(),
+            record: Record::default(),
             saving: None,
-        })
+        }
     }
 
     /// Records the tree.
     pub(super) fn scan(mut self) -> Result<Record, DiskError> {
-        let entries = self.directory(None)?;
-        Ok(Record {
-            entries,
-            newest: self.newest,
-        })
+        self.run(None)?;
+        Ok(self.record)
     }
 
     /// Records the tree, and makes an empty directory the layer of what differs from `before`.
     pub(super) fn compare(
         mut self,
-        before: &Record,
+        before: &'a Record,
         layer: &'a Path,
         lowers: &'a [PathBuf],
         put_back: &'a BTreeSet<&'a Path>,
     ) -> Result<Record, DiskError> {
         let root = disk::open_directory(layer)?;
-        self.levels[0].saved = Some(root.try_clone().doing("opening", layer)?);
+        let saved = root.try_clone().doing("opening", layer)?;
         self.saving = Some(Saving {
             layer,
             root,
+            before,
             lowers,
             put_back,
             links: HashMap::new(),
         });
-        let entries = self.directory(Some(&before.entries))?;
-        self.dress()?;
-        Ok(Record {
-            entries,
-            newest: self.newest,
-        })
+        self.run(Some(saved))?;
+        Ok(self.record)
     }
 
-    /// Goes through the directory where the walk is.
-    fn directory(&mut self, before: Option<&Entries>) -> Result<Entries, DiskError> {
+    fn run(&mut self, saved: Option<OwnedFd>) -> Result<(), DiskError> {
+        let root = disk::open_directory(self.top)?;
+        let before = self.saving.as_ref().map(|_| 0);
+        self.enter(CString::default(), root, BTreeMap::new(), before)?;
+        self.levels[0].saved = saved;
+        while let Some(level) = self.levels.last_mut() {
+            match level.names.next() {
+                Some(name) => self.entry(name)?,
+                None => {
+                    self.mark_what_is_gone()?;
+                    self.dress()?;
+                    self.levels.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes into a directory; `before` is where it was recorded.
+    fn enter(
+        &mut self,
+        name: CString,
+        fd: OwnedFd,
+        xattrs: BTreeMap<CString, Vec<u8>>,
+        before: Option<usize>,
+    ) -> Result<(), DiskError> {
+        let path = self.at(&name);
         if self.levels.len() > MAX_DEPTH {
             let error = io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("more than {MAX_DEPTH} directories, one in the other"),
             );
-            return Err(error).doing("reading", &self.here());
+            return Err(error).doing("reading", &path);
         }
-        let mut entries = Entries::new();
-        for entry in self.names()? {
-            let was = before.and_then(|before| before.get(&entry));
-            if let Some(node) = self.entry(&entry, was)? {
-                entries.insert(entry, node);
-            }
-        }
-        if self.saving.is_some() {
-            let gone = before.into_iter().flat_map(BTreeMap::keys);
-            for name in gone.filter(|name| !entries.contains_key(*name)) {
-                self.enter_layer()?;
-                let saved = &self.levels[self.levels.len() - 1].saved;
-                if let Some(saved) = saved {
-                    whiteout::make(saved, name).doing("marking as deleted", &self.at(name))?;
-                }
-            }
-        }
-        Ok(entries)
-    }
-
-    fn names(&self) -> Result<Vec<CString>, DiskError> {
-        let entries = disk::entries(self.fd()).doing("reading", &self.here())?;
+        let entries = disk::entries(&fd).doing("reading", &path)?;
         let mut names: Vec<CString> = entries.into_iter().map(|entry| entry.name).collect();
         names.sort();
-        Ok(names)
+        self.levels.push(Level {
+            name,
+            fd,
+            names: names.into_iter(),
+            now: self.record.directories.len(),
+            before,
+            saved: None,
+        });
+        self.record.directories.push(Directory {
+            xattrs,
+            entries: BTreeMap::new(),
+        });
+        Ok(())
     }
 
-    /// Records one name, and saves it if it has changed; `None` if it is nothing that a layer holds.
-    fn entry(&mut self, name: &CStr, was: Option<&Node>) -> Result<Option<Node>, DiskError> {
-        let here = |this: &Self| this.at(name);
-        let facts = Facts::of(self.fd(), name).doing("reading", &here(self))?;
+    fn before(&self) -> Option<&'a Directory> {
+        let before = self.saving.as_ref()?.before;
+        before.directories.get(self.levels.last()?.before?)
+    }
+
+    /// Records one name, and saves it if it has changed; goes into a directory.
+    fn entry(&mut self, name: CString) -> Result<(), DiskError> {
+        let facts = Facts::of(self.fd(), &name).doing("reading", &self.at(&name))?;
         if facts.is_null_device() {
             // A layer would say with it that something is gone. Overlayfs lets nobody make one.
             if self.saving.is_some() {
-                let removed = rustix::fs::unlinkat(self.fd(), name, AtFlags::empty());
-                removed.doing("removing", &here(self))?;
+                let removed = rustix::fs::unlinkat(self.fd(), &name, AtFlags::empty());
+                removed.doing("removing", &self.at(&name))?;
             }
-            return Ok(None);
+            return Ok(());
         }
-        self.newest = self.newest.max(facts.changed);
-        if facts.kind() != FileType::Directory {
-            if self.saving.is_some() && self.has_changed(name, was, &facts)? {
-                self.save(name, &facts)?;
-            }
-            return Ok(Some(Node {
-                facts,
-                directory: None,
-            }));
-        }
-        let fd = disk::open_directory_at(self.fd(), name).doing("opening", &here(self))?;
-        let xattrs = node::attributes(&fd).doing("reading the attributes of", &here(self))?;
-        self.levels.push(Level {
-            name: name.to_owned(),
-            fd,
-            saved: None,
-        });
-        let same = was.and_then(|was| {
-            let directory = was.directory.as_ref();
-            directory.filter(|_| was.facts.identity == facts.identity)
-        });
-        let is_touched = match (was, same) {
-            (Some(was), Some(same)) => {
-                !facts.is_dressed_like(&was.facts)
-                    || xattrs != same.xattrs
-                    || facts.changed != was.facts.changed && !self.is_put_back()
-            }
-            _ => true,
-        };
-        if self.saving.is_some() && is_touched {
-            self.enter_layer()?;
-            if was.is_some() && same.is_none() {
-                let saved = &self.levels[self.levels.len() - 1].saved;
-                let marked = saved.as_ref().map(whiteout::make_opaque).transpose();
-                marked.doing("marking as opaque", &self.here())?;
-            }
-        }
-        let entries = self.directory(same.map(|same| &same.entries))?;
-        self.dress()?;
-        self.levels.pop();
-        Ok(Some(Node {
+        self.record.newest = self.record.newest.max(facts.changed);
+        let was = self
+            .before()
+            .and_then(|before| before.entries.get(&name))
+            .copied();
+        let is_directory = facts.kind() == FileType::Directory;
+        let here = self.levels[self.levels.len() - 1].now;
+        let place = self.record.directories.len();
+        let node = Node {
             facts,
-            directory: Some(Directory { xattrs, entries }),
-        }))
+            directory: is_directory.then_some(place),
+        };
+        self.record.directories[here]
+            .entries
+            .insert(name.clone(), node);
+        if is_directory {
+            return self.subdirectory(name, was, &facts);
+        }
+        if self.saving.is_some() && self.has_changed(&name, was, &facts)? {
+            self.save(&name, &facts)?;
+        }
+        Ok(())
+    }
+
+    fn subdirectory(
+        &mut self,
+        name: CString,
+        was: Option<Node>,
+        facts: &Facts,
+    ) -> Result<(), DiskError> {
+        let path = self.at(&name);
+        let fd = disk::open_directory_at(self.fd(), &name).doing("opening", &path)?;
+        let xattrs = node::attributes(&fd).doing("reading the attributes of", &path)?;
+        let same = was.filter(|was| was.facts.identity == facts.identity);
+        let same = same.and_then(|same| Some((same.facts, same.directory?)));
+        let is_dressed_alike = same.is_some_and(|(was, place)| {
+            let saving = self.saving.as_ref();
+            let before = saving.and_then(|saving| saving.before.directories.get(place));
+            facts.is_dressed_like(&was) && before.is_some_and(|before| before.xattrs == xattrs)
+        });
+        let is_untouched = same.is_some_and(|(was, _)| was.changed == facts.changed);
+        self.enter(name, fd, xattrs, same.map(|(_, place)| place))?;
+        if self.saving.is_none() || is_dressed_alike && (is_untouched || self.is_put_back()) {
+            return Ok(());
+        }
+        self.enter_layer()?;
+        if was.is_some() && same.is_none() {
+            let saved = self.levels.last().and_then(|level| level.saved.as_ref());
+            let marked = saved.map(whiteout::make_opaque).transpose();
+            marked.doing("marking as opaque", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Says in the layer what the directory where the walk is has no more.
+    fn mark_what_is_gone(&mut self) -> Result<(), DiskError> {
+        let Some(before) = self.before() else {
+            return Ok(());
+        };
+        for name in before.entries.keys() {
+            let here = self.levels[self.levels.len() - 1].now;
+            if self.record.directories[here].entries.contains_key(name) {
+                continue;
+            }
+            self.enter_layer()?;
+            if let Some(Level {
+                saved: Some(saved), ..
+            }) = self.levels.last()
+            {
+                whiteout::make(saved, name).doing("marking as deleted", &self.at(name))?;
+            }
+        }
+        Ok(())
     }
 
     fn is_put_back(&self) -> bool {
@@ -196,13 +240,13 @@ impl<'a> Walk<'a> {
     fn has_changed(
         &self,
         name: &CStr,
-        was: Option<&Node>,
+        was: Option<Node>,
         facts: &Facts,
     ) -> Result<bool, DiskError> {
-        let Some(was) = was.map(|was| &was.facts) else {
+        let Some(was) = was.map(|was| was.facts) else {
             return Ok(true);
         };
-        if !facts.looks_like(was) {
+        if !facts.looks_like(&was) {
             return Ok(true);
         }
         if facts.changed == was.changed || self.was_laid_aside(name) {

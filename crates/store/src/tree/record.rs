@@ -14,31 +14,31 @@ use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
 
 use crate::disk;
 
-/// The files of one directory, by name.
-pub(super) type Entries = BTreeMap<CString, Node>;
-
 /// Seconds and nanoseconds.
 pub(super) type Moment = (i64, u32);
 
 /// A whole tree.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    pub(super) entries: Entries,
+    /// All directories, the root first. They refer to each other by their places here: deep trees have
+    /// to be gone through, and given up, without recursion.
+    pub(super) directories: Vec<Directory>,
     /// The latest change of any file.
     pub(super) newest: Moment,
 }
 
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) facts: Facts,
-    /// Of a directory: its extended attributes, and what is in it.
-    pub(super) directory: Option<Directory>,
-}
-
-#[derive(Debug)]
+/// A directory's extended attributes, and what is in it.
+#[derive(Debug, Default)]
 pub(super) struct Directory {
     pub(super) xattrs: BTreeMap<CString, Vec<u8>>,
-    pub(super) entries: Entries,
+    pub(super) entries: BTreeMap<CString, Node>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Node {
+    pub(super) facts: Facts,
+    /// Of a directory: its place in [`Record::directories`].
+    pub(super) directory: Option<usize>,
 }
 
 /// What the kernel says of a file.

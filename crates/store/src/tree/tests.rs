@@ -272,10 +272,15 @@ fn names_can_be_the_signs_where_a_file_system_takes_no_others() {
     );
     base(&lower);
     fs::create_dir_all(upper.join("etc")).unwrap();
-    fs::write(upper.join(".wh.link"), "").unwrap();
-    fs::write(upper.join("etc/.wh.a"), "").unwrap();
+    let sign = |path: &str| {
+        fs::write(upper.join(path), "").unwrap();
+        let flags = XattrFlags::empty();
+        rustix::fs::setxattr(upper.join(path), "user.rbuild.sign", b"y", flags).unwrap();
+    };
+    sign(".wh.link");
+    sign("etc/.wh.a");
     fs::create_dir(upper.join("etc/deep")).unwrap();
-    fs::write(upper.join("etc/deep/.wh..wh..opq"), "").unwrap();
+    sign("etc/deep/.wh..wh..opq");
     fs::write(upper.join("etc/deep/d"), "").unwrap();
     age(&upper);
     let lowers = [upper.clone(), lower.clone()];
@@ -318,12 +323,12 @@ fn d08_trees_are_as_deep_as_layers_may_be_and_no_deeper() {
         let path: PathBuf = std::iter::repeat_n("d", depth).collect();
         fs::create_dir_all(tree.directory().join(path)).unwrap();
     };
-    deepen(&tree, super::MAX_DEPTH - 1);
+    deepen(&tree, super::MAX_DEPTH);
     let draft = save(&layers, &mut tree, &lowers);
-    assert_eq!(contents(draft.fs()).len(), super::MAX_DEPTH - 1);
+    assert_eq!(contents(draft.fs()).len(), super::MAX_DEPTH);
     layers.copy_tree(&[draft.fs().to_owned()]).unwrap();
 
-    deepen(&tree, super::MAX_DEPTH);
+    deepen(&tree, super::MAX_DEPTH + 1);
     let draft = layers.draft().unwrap();
     let error = tree.save(&draft, &lowers, &[]).unwrap_err().to_string();
     assert!(error.contains("more than 512 directories"), "{error}");
