@@ -1,5 +1,6 @@
 //! What a step is, as data: everything its child process is told.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -41,6 +42,32 @@ pub struct StepSpec {
     pub shm_size_bytes: u64,
     /// Resource limits (`--ulimit`); the others stay as rbuild's own, core dumps off.
     pub limits: Vec<Limit>,
+}
+
+impl StepSpec {
+    /// Returns everything that is put into the root, parents first: the files that every step is given,
+    /// and what this one asks for.
+    pub(crate) fn all_mounts(&self) -> Vec<Cow<'_, Mount>> {
+        let own_files = [
+            ("/etc/hosts", &self.hosts),
+            ("/etc/resolv.conf", &self.resolv_conf),
+        ];
+        let own_files = own_files.map(|(target, text)| Mount {
+            target: PathBuf::from(target),
+            source: MountSource::File {
+                contents: text.clone().into_bytes(),
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+            },
+        });
+        let asked_for = self.mounts.iter().map(Cow::Borrowed);
+        let own_files = own_files.into_iter().map(Cow::Owned);
+        let mut mounts: Vec<_> = own_files.chain(asked_for).collect();
+        // The sort keeps the order of equals.
+        mounts.sort_by(|left, right| left.target.cmp(&right.target));
+        mounts
+    }
 }
 
 /// A root file system, and where the changes of a step go.

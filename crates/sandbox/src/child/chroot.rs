@@ -37,7 +37,7 @@ use crate::rootfs::walk::{self, Missing};
 use crate::rootfs::{Doing, open_directory};
 use crate::step::{SettingUp, StepError, StepStatus};
 use crate::wire::{self, Message};
-use crate::{Confinement, Mount, MountSource, Network, RootFs, StepSpec, sys};
+use crate::{Confinement, Network, RootFs, StepSpec, sys};
 use guard::Guard;
 use placed::Placed;
 use processes::Processes;
@@ -101,24 +101,8 @@ fn put(spec: &StepSpec, placed: &mut Placed) -> Result<World, StepError> {
     placed.empty_directory("/sys")?;
     let null = placed.devices()?;
 
-    let own_files = [
-        ("/etc/hosts", &spec.hosts),
-        ("/etc/resolv.conf", &spec.resolv_conf),
-    ];
-    let own_files = own_files.map(|(target, text)| Mount {
-        target: target.into(),
-        source: MountSource::File {
-            contents: text.clone().into_bytes(),
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-        },
-    });
-    let mut mounts: Vec<&Mount> = own_files.iter().chain(&spec.mounts).collect();
-    // Parents come before what is below them; the sort keeps the order of equals.
-    mounts.sort_by(|left, right| left.target.cmp(&right.target));
-    for mount in mounts {
-        placed.mount(mount)?;
+    for mount in spec.all_mounts() {
+        placed.mount(&mount)?;
     }
 
     let owner = Owner {

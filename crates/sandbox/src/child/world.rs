@@ -22,7 +22,7 @@ use crate::rootfs::{
     overlay,
 };
 use crate::step::StepError;
-use crate::{Access, Bind, Mount, MountSource, RootFs, StepSpec, Tree, sys};
+use crate::{Access, Bind, MountSource, RootFs, StepSpec, Tree, sys};
 
 /// What the processes of the step need of its file system.
 pub(super) struct World {
@@ -191,25 +191,8 @@ fn apply_mounts(
     scratch: &Scratch,
     stubs: &mut Vec<Made>,
 ) -> Result<(), RootError> {
-    let own_files = [
-        ("/etc/hosts", &spec.hosts),
-        ("/etc/resolv.conf", &spec.resolv_conf),
-    ];
-    let own_files = own_files.map(|(target, text)| Mount {
-        target: PathBuf::from(target),
-        source: MountSource::File {
-            contents: text.clone().into_bytes(),
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-        },
-    });
-    let mut mounts: Vec<&Mount> = own_files.iter().chain(&spec.mounts).collect();
-    // Parents come before what is below them; the sort keeps the order of equals.
-    mounts.sort_by(|left, right| left.target.cmp(&right.target));
-
     let root_mount = walk::mount_id(root).doing("stat", "/")?;
-    for (number, mount) in mounts.into_iter().enumerate() {
+    for (number, mount) in spec.all_mounts().iter().enumerate() {
         let source = make_source(&mount.source, scratch, number)?;
         let kind = walk::file_type(source.as_fd()).doing("stat", &mount.target)?;
         let missing = if kind == FileType::Directory {
