@@ -234,6 +234,20 @@ fn parse(value: &[u8]) -> Option<Owner> {
     })
 }
 
+/// Returns the times that an exact copy of a file has: that of last access, too, which may be a record.
+pub fn times(stat: &Stat) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: stat.st_atime,
+            tv_nsec: stat.st_atime_nsec as _,
+        },
+        last_modification: Timespec {
+            tv_sec: stat.st_mtime,
+            tv_nsec: stat.st_mtime_nsec as _,
+        },
+    }
+}
+
 /// Returns whether a file's time of last access is a record.
 pub fn is_stamped(stat: &Stat) -> bool {
     let takes_attributes = matches!(

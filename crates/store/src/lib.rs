@@ -52,6 +52,7 @@ pub mod snapshot;
 pub mod tree;
 mod usage;
 pub mod verify;
+mod xattr;
 
 pub use cache::Records;
 pub use content::{BlobWriter, ContentStore};

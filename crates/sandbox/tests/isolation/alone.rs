@@ -15,7 +15,7 @@ use sandbox::{
 };
 
 use crate::Case;
-use crate::fixture::{Fixture, Ran};
+use crate::fixture::{Fixture, Ran, file};
 
 pub(crate) const CASES: &[Case] = &[
     ("alone_the_rung_is_found", found),
@@ -86,18 +86,6 @@ fn facts(tree: &Path) -> BTreeMap<PathBuf, String> {
         facts.insert(path, fact);
     }
     facts
-}
-
-fn file(target: &str, contents: &str) -> Mount {
-    Mount {
-        target: PathBuf::from(target),
-        source: MountSource::File {
-            contents: contents.as_bytes().to_vec(),
-            mode: 0o400,
-            uid: 0,
-            gid: 0,
-        },
-    }
 }
 
 fn as_it_was() {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use sandbox::{Isolation, Network, RootFs, Stdio, StepError, StepSpec, StepStatus};
+use sandbox::{
+    Isolation, Mount, MountSource, Network, RootFs, Stdio, StepError, StepSpec, StepStatus,
+};
 
 /// Everybody a case runs as, where this machine has them; the last one on the one-id rung.
 pub(crate) fn users() -> &'static [&'static str] {
@@ -254,6 +256,19 @@ pub(crate) fn run(spec: &StepSpec) -> Result<Ran, StepError> {
         stdout: text,
         stderr,
     })
+}
+
+/// A file of the step's own, for its root alone to read.
+pub(crate) fn file(target: &str, contents: &str) -> Mount {
+    Mount {
+        target: PathBuf::from(target),
+        source: MountSource::File {
+            contents: contents.as_bytes().to_vec(),
+            mode: 0o400,
+            uid: 0,
+            gid: 0,
+        },
+    }
 }
 
 /// A directory outside every root whose contents must survive.

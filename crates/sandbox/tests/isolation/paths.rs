@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sandbox::{Access, Bind, Mount, MountSource, StepError, Tree};
 
 use crate::Case;
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, file};
 
 pub(crate) const CASES: &[Case] = &[
     (
@@ -25,18 +25,6 @@ pub(crate) const CASES: &[Case] = &[
     ("x03_masks_are_not_the_images", x03),
     ("x04_a_prepared_proc_is_covered", x04),
 ];
-
-fn file(target: &str, contents: &str) -> Mount {
-    Mount {
-        target: PathBuf::from(target),
-        source: MountSource::File {
-            contents: contents.as_bytes().to_vec(),
-            mode: 0o400,
-            uid: 0,
-            gid: 0,
-        },
-    }
-}
 
 fn p02() {
     let mut fixture = Fixture::new();

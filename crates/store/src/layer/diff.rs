@@ -20,6 +20,7 @@ use super::entry::{Links, visit_one};
 use super::tar::{TarError, TarWriter};
 use super::whiteout::{self, Sign};
 use crate::disk::{self, DiskError};
+use crate::xattr;
 
 /// Deepest directory that is packed; every level holds a descriptor.
 const DEPTH: usize = 512;
@@ -231,38 +232,10 @@ fn disk_error(doing: &'static str, path: PathBuf, source: impl Into<io::Error>) 
 /// Reads the attributes that are part of a layer: file capabilities and what users have set, but
 /// not labels of this machine nor the books of overlayfs.
 pub fn xattrs(fd: impl AsFd) -> rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let fd = fd.as_fd();
-    let mut names = vec![0; 1024];
-    let length = loop {
-        match rustix::fs::flistxattr(fd, names.as_mut_slice()) {
-            Ok(length) => break length,
-            Err(Errno::RANGE) => names.resize(names.len() * 4, 0),
-            Err(Errno::NOTSUP) => return Ok(BTreeMap::new()),
-            Err(errno) => return Err(errno),
-        }
-    };
-    let mut xattrs = BTreeMap::new();
-    for name in names[..length].split(|&byte| byte == 0) {
+    xattr::read(fd, |name| {
         let is_part = name == b"security.capability" || name.starts_with(b"user.");
-        if is_part && !whiteout::is_bookkeeping(name) {
-            xattrs.insert(name.to_vec(), xattr(fd, name)?);
-        }
-    }
-    Ok(xattrs)
-}
-
-fn xattr(fd: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Vec<u8>> {
-    let mut value = vec![0; 256];
-    loop {
-        match rustix::fs::fgetxattr(fd, name, value.as_mut_slice()) {
-            Ok(length) => {
-                value.truncate(length);
-                return Ok(value);
-            }
-            Err(Errno::RANGE) => value.resize(value.len() * 4, 0),
-            Err(errno) => return Err(errno),
-        }
-    }
+        is_part && !whiteout::is_bookkeeping(name)
+    })
 }
 
 /// Returns the names that a stack of layers, topmost first, shows in the directory `path`.

@@ -110,7 +110,7 @@ impl<'a> Walk<'a> {
         &mut self,
         name: CString,
         fd: OwnedFd,
-        xattrs: BTreeMap<CString, Vec<u8>>,
+        xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
         before: Option<usize>,
     ) -> Result<(), DiskError> {
         let path = self.at(&name);

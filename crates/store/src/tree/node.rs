@@ -1,17 +1,16 @@
 //! One file, copied exactly: as it is on disk, records of owners included.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::layer::whiteout;
+use crate::xattr;
 
 /// Copies the file `name`, which is no directory, from one directory to another.
 pub(super) fn copy(from: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>) -> io::Result<()> {
@@ -46,7 +45,12 @@ pub(super) fn copy(from: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>) -> io:
     if kind != FileType::Symlink {
         rustix::fs::chmodat(to, name, mode(&stat), AtFlags::empty())?;
     }
-    Ok(rustix::fs::utimensat(to, name, &times(&stat), nofollow)?)
+    Ok(rustix::fs::utimensat(
+        to,
+        name,
+        &ownership::times(&stat),
+        nofollow,
+    )?)
 }
 
 /// Gives an open directory what another one has.
@@ -56,71 +60,33 @@ pub(super) fn dress_directory(to: &OwnedFd, from: &OwnedFd) -> io::Result<()> {
 
 /// Sets everything but the content. The owner comes first, since a change of it takes set-id bits and
 /// capabilities away, and the times last.
-fn dress(file: &OwnedFd, like: &Stat, attributes: &BTreeMap<CString, Vec<u8>>) -> io::Result<()> {
+fn dress(file: &OwnedFd, like: &Stat, attributes: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<()> {
     let (uid, gid) = owner(like);
     rustix::fs::fchown(file, Some(uid), Some(gid))?;
     for (name, value) in attributes {
-        rustix::fs::fsetxattr(file, name.as_c_str(), value, XattrFlags::empty())?;
+        rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty())?;
     }
     rustix::fs::fchmod(file, mode(like))?;
-    Ok(rustix::fs::futimens(file, &times(like))?)
+    Ok(rustix::fs::futimens(file, &ownership::times(like))?)
 }
 
 /// Reads the extended attributes that overlayfs would copy up: not its own ones, and not the labels of
 /// this machine.
-pub(super) fn attributes(file: impl AsFd) -> rustix::io::Result<BTreeMap<CString, Vec<u8>>> {
-    let file = file.as_fd();
-    let mut attributes = BTreeMap::new();
-    for name in names(file)? {
-        let bytes = name.to_bytes();
-        let is_kept = bytes.starts_with(b"user.")
-            || bytes == b"security.capability"
-            || bytes.starts_with(b"system.posix_acl_");
-        if is_kept && !whiteout::is_of_overlay(bytes) {
-            let value = value(file, &name)?;
-            attributes.insert(name, value);
-        }
-    }
-    Ok(attributes)
+pub(super) fn attributes(file: impl AsFd) -> rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    xattr::read(file, |name| {
+        let is_kept = name.starts_with(b"user.")
+            || name == b"security.capability"
+            || name.starts_with(b"system.posix_acl_");
+        is_kept && !whiteout::is_of_overlay(name)
+    })
 }
 
 /// Removes every attribute that [`attributes`] reads.
 pub(super) fn clear_attributes(file: &OwnedFd) -> rustix::io::Result<()> {
     for name in attributes(file)?.into_keys() {
-        rustix::fs::fremovexattr(file, name.as_c_str())?;
+        rustix::fs::fremovexattr(file, name.as_slice())?;
     }
     Ok(())
-}
-
-fn names(file: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
-    let mut names = vec![0; 256];
-    let length = loop {
-        match rustix::fs::flistxattr(file, names.as_mut_slice()) {
-            Ok(length) => break length,
-            Err(Errno::RANGE) => names.resize(names.len() * 4, 0),
-            Err(Errno::NOTSUP) => return Ok(Vec::new()),
-            Err(errno) => return Err(errno),
-        }
-    };
-    let names = names[..length].split(|byte| *byte == 0);
-    Ok(names
-        .filter(|name| !name.is_empty())
-        .filter_map(|name| CString::new(name).ok())
-        .collect())
-}
-
-fn value(file: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<Vec<u8>> {
-    let mut value = vec![0; 256];
-    loop {
-        match rustix::fs::fgetxattr(file, name, value.as_mut_slice()) {
-            Ok(length) => {
-                value.truncate(length);
-                return Ok(value);
-            }
-            Err(Errno::RANGE) => value.resize(value.len() * 4, 0),
-            Err(errno) => return Err(errno),
-        }
-    }
 }
 
 /// Copies bytes: by sharing blocks until one side is written to, or within the kernel, or by hand.
@@ -150,18 +116,4 @@ fn owner(stat: &Stat) -> (Uid, Gid) {
 
 fn mode(stat: &Stat) -> Mode {
     Mode::from_raw_mode(stat.st_mode & 0o7777)
-}
-
-/// The time of last access, too: it may be where the owner of a link is recorded.
-fn times(stat: &Stat) -> Timestamps {
-    Timestamps {
-        last_access: Timespec {
-            tv_sec: stat.st_atime,
-            tv_nsec: stat.st_atime_nsec as _,
-        },
-        last_modification: Timespec {
-            tv_sec: stat.st_mtime,
-            tv_nsec: stat.st_mtime_nsec as _,
-        },
-    }
 }

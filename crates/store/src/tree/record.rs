@@ -30,7 +30,7 @@ pub(super) struct Record {
 /// A directory's extended attributes, and what is in it.
 #[derive(Debug, Default)]
 pub(super) struct Directory {
-    pub(super) xattrs: BTreeMap<CString, Vec<u8>>,
+    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) entries: BTreeMap<CString, Node>,
 }
 

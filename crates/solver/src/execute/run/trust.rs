@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use registry::CaBundle;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use sandbox::MountSource;
 use store::{Scratch, Store};
@@ -151,7 +151,7 @@ impl Trust {
         file.seek(SeekFrom::Start(0))?;
         file.set_len(0)?;
         file.write_all(&content)?;
-        Ok(rustix::fs::futimens(&file, &times(&stat))?)
+        Ok(rustix::fs::futimens(&file, &ownership::times(&stat))?)
     }
 
     /// Makes the files, and the directories above them as they are in `root`.
@@ -245,20 +245,7 @@ fn dress(
     ownership::set(copy, ownership::of(original, stat)?)?;
     xattr::write(copy, &xattr::read(original)?)?;
     rustix::fs::fchmod(copy, Mode::from_raw_mode(stat.st_mode))?;
-    Ok(rustix::fs::futimens(copy, &times(stat))?)
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    Timestamps {
-        last_access: Timespec {
-            tv_sec: stat.st_atime,
-            tv_nsec: stat.st_atime_nsec as _,
-        },
-        last_modification: Timespec {
-            tv_sec: stat.st_mtime,
-            tv_nsec: stat.st_mtime_nsec as _,
-        },
-    }
+    Ok(rustix::fs::futimens(copy, &ownership::times(stat))?)
 }
 
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {
