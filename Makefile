@@ -2,6 +2,7 @@
 
 BASES := target/bases
 FUZZ_SECONDS := 60
+FUZZ_SEED := 0
 STRESS_ROUNDS := 500
 
 .PHONY: help build check test e2e demo bless fuzz bench stress doc setup
@@ -44,7 +45,7 @@ bless: setup
 	git diff --stat testdata/build
 
 fuzz: setup
-	@scripts/fuzz.sh $(FUZZ_SECONDS)
+	@scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_SEED)
 
 bench:
 	@scripts/setup.sh curl pigz

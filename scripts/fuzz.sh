@@ -1,11 +1,13 @@
 #!/bin/bash
-# fuzz.sh SECONDS - runs each fuzz target of each crate for so long, all at the same time.
+# fuzz.sh SECONDS SEED - runs each fuzz target of each crate for so long, all at the same time.
+#
+# A seed other than 0 makes the same attempts each time.
 #
 # What `cargo fuzz` would do, without having to install it: coverage counters for libFuzzer in all
 # code. The compiler is the one that builds everything else. Only sanitizers need another one, and
 # they find little in code that has `unsafe` forbidden.
 set -euo pipefail
-seconds=$1
+seconds=$1 seed=$2
 cd "$(dirname "$0")/.."
 top=$PWD
 # There is no better collection of Dockerfiles than the cases of the tests.
@@ -38,7 +40,7 @@ fuzz() {
     # The corpus grows, and stays on this machine; all others are only read.
     if "$top/target/fuzz/$host/release/$name" "corpus/$name" "seeds/$name" "${others[@]}" \
         -max_len=$largest \
-        -max_total_time="$seconds" -timeout=30 -artifact_prefix=artifacts/ > "$log" 2>&1; then
+        -max_total_time="$seconds" -seed="$seed" -timeout=30 -artifact_prefix=artifacts/ > "$log" 2>&1; then
         echo "$name: $(grep '^Done ' "$log" || echo 'nothing found')"
     else
         tail -n 40 "$log"

@@ -15,13 +15,11 @@ fuzz_target!(|bytes: &[u8]| {
     if tree.add_tar(tar.as_slice(), &Limits::STANDARD).is_err() {
         return;
     }
-    let once = tree.clone();
     tree.add_tar(tar.as_slice(), &Limits::STANDARD)
         .expect("it was read before");
     for (path, file) in tree.files() {
-        assert!(!path.is_empty() && !path.starts_with(b"/"));
+        let mut parts = path.split(|&byte| byte == b'/');
+        assert!(!parts.any(|part| matches!(part, b"" | b"." | b"..")));
         assert_eq!(tree.get(path), Some(file));
     }
-    // A second time it may take away what the first has made, but not bring anything new.
-    assert!(tree.files().all(|(path, _)| once.get(path).is_some()));
 });

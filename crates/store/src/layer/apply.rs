@@ -41,6 +41,7 @@ use crate::layer::compress::{self, Decoded, Kind};
 use crate::layer::tar::{ArchiveError, TarReader};
 
 use applier::{Applier, Form};
+use path::CleanPath;
 pub use path::RefusedError;
 
 /// How much an archive may ask for (`threats.md`, "Size limits").
@@ -86,6 +87,17 @@ pub enum ExtractError {
     /// The kernel refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
+}
+
+/// Returns the name of an entry as the path that it stands for, `etc/passwd`; empty for the root.
+pub(super) fn clean(name: &[u8], limits: &Limits) -> Result<Vec<u8>, ExtractError> {
+    match CleanPath::parse(name, limits) {
+        Ok(path) => Ok(path.bytes().to_vec()),
+        Err(why) => Err(ExtractError::Refused {
+            path: name.to_vec(),
+            why,
+        }),
+    }
 }
 
 impl From<std::io::Error> for ExtractError {

@@ -102,14 +102,15 @@ impl FileTree {
     ///
     /// # Errors
     ///
-    /// It is malformed, passes a limit, or cannot be read.
+    /// It is malformed, passes a limit, has a name that leads out of it, or cannot be read.
     pub fn add_tar(&mut self, tar: impl io::Read, limits: &Limits) -> Result<(), ExtractError> {
         self.layers += 1;
         let mut reader = TarReader::new(tar, *limits);
         while let Some(entry) = reader.next()? {
-            let Some(path) = plain(&entry.path) else {
+            let path = apply::clean(&entry.path, limits)?;
+            if path.is_empty() {
                 continue;
-            };
+            }
             let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
                 Some(at) => (&path[..at], &path[at + 1..]),
                 None => (&path[..0], path.as_slice()),
@@ -130,7 +131,7 @@ impl FileTree {
                 Mark::Opaque => self.hide_below(parent),
                 Mark::Senseless => {}
                 Mark::None => {
-                    if let Some(file) = self.file(&entry, &mut reader.content())? {
+                    if let Some(file) = self.file(&entry, &mut reader.content(), limits)? {
                         self.place(path, file);
                     }
                 }
@@ -173,6 +174,7 @@ impl FileTree {
         &self,
         entry: &Entry,
         content: &mut impl io::Read,
+        limits: &Limits,
     ) -> Result<Option<ListedFile>, ExtractError> {
         let kind = match &entry.what {
             What::Directory => FileKind::Directory,
@@ -185,7 +187,7 @@ impl FileTree {
                 }
             }
             What::HardLink { target } => {
-                let target = plain(target).and_then(|target| self.files.get(&target));
+                let target = self.files.get(&apply::clean(target, limits)?);
                 return Ok(target.map(|placed| placed.file.clone()));
             }
             What::Symlink { target } => FileKind::Symlink {
@@ -210,13 +212,6 @@ impl FileTree {
             xattrs: entry.xattrs.clone(),
         }))
     }
-}
-
-/// Returns a path without components that mean nothing; `None` for the root.
-fn plain(path: &[u8]) -> Option<Vec<u8>> {
-    let parts = path.split(|&byte| byte == b'/');
-    let parts: Vec<&[u8]> = parts.filter(|part| !matches!(*part, b"" | b".")).collect();
-    (!parts.is_empty()).then(|| parts.join(&b'/'))
 }
 
 struct Hashing(Hasher);
@@ -296,9 +291,23 @@ mod tests {
             (&[&["d/", "d/b"], &["d>x"]], "d"),
             (&[&["d/", "d/b"], &["d/.wh.b", "d/b"]], "d d/b"),
             (&[&["a", "h=a"]], "a h"),
+            (&[&["h=a", "a"]], "a"),
+            (&[&["h=a", "a"], &["h=a", "a"]], "a h"),
             (&[&["./a", "./"]], "a"),
         ] {
             assert_eq!(tree(layers), expected, "{layers:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_leads_out_is_refused() {
+        let mut header = ::tar::Header::new_ustar();
+        header.set_size(0);
+        header.as_mut_bytes()[..4].copy_from_slice(b"../x");
+        header.set_cksum();
+        let error = FileTree::default()
+            .add_tar(&header.as_bytes()[..], &Limits::STANDARD)
+            .unwrap_err();
+        assert!(error.to_string().contains("`../x`"), "{error}");
     }
 }
