@@ -19,8 +19,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use crate::deliver::Request;
 use crate::output::Output;
+use crate::request::Request;
 
 /// Blobs that are sent at once.
 const UPLOADS: usize = 2;

@@ -7,8 +7,8 @@ use oci::{Family, Platform, Reference};
 use registry::{Client, PushError};
 use rustix::fs::Access;
 
-use crate::deliver::Request;
 use crate::output::{AnnotationLevel, Dest, Encoding, FilesDest, ImageOutput, Output};
+use crate::request::Request;
 
 /// Why the outputs of a request are not possible.
 #[derive(Debug, thiserror::Error)]

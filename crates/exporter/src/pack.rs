@@ -13,10 +13,12 @@ use store::layer::ExportError;
 use store::{ExportOptions, LayerId, PackedLayer, Store};
 
 use crate::blocking::blocking;
-use crate::deliver::{DeliverError, Fetch, Request};
+use crate::deliver::DeliverError;
 use crate::event::{Event, Events, Task};
+use crate::fetch::Fetch;
 use crate::image::Image;
 use crate::output::{Conversion, Encoding};
+use crate::request::Request;
 
 /// A new layer and what lies below it: what its blob depends on.
 type Stack = (LayerId, Vec<LayerId>);

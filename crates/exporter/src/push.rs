@@ -17,8 +17,9 @@ use store::Store;
 
 use crate::assemble::{Assembled, AssembledLayer, Document};
 use crate::blocking::blocking;
-use crate::deliver::{DeliverError, Fetch};
+use crate::deliver::DeliverError;
 use crate::event::{Event, Events, Task};
+use crate::fetch::Fetch;
 
 /// Requests that are under way at once.
 const UPLOADS: usize = 4;
