@@ -48,6 +48,8 @@ mod measure;
 pub mod mounts;
 mod root;
 mod scratch;
+#[cfg(test)]
+mod scripts;
 pub mod snapshot;
 pub mod tree;
 mod usage;

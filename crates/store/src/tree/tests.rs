@@ -6,7 +6,6 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use proptest::prelude::*;
 use rustix::fs::{FileType, Mode, Timespec, Timestamps, XattrFlags};
@@ -16,10 +15,8 @@ use super::CopiedTree;
 use crate::layer::diff::{Lowers, write_layer};
 use crate::layer::tar::TarWriter;
 use crate::layer::whiteout;
+use crate::scripts::{OLD, Place, Times, age, linking_script, run, script, socket};
 use crate::{LayerDraft, Layers, Store, disk};
-
-/// Files of the layers below are as old as this, and everything newer is packed as if it were.
-const OLD: i64 = 1_000_000_000;
 
 fn store() -> (TempDir, Layers) {
     let directory = tempfile::tempdir().unwrap();
@@ -83,13 +80,6 @@ fn base(at: &Path) {
     fs::hard_link(at.join("top"), at.join("top2")).unwrap();
     symlink("/etc/a", at.join("link")).unwrap();
     age(at);
-}
-
-fn age(at: &Path) {
-    let mut find = Command::new("find");
-    find.arg(at).args(["-exec", "touch", "-h", "-d"]);
-    let aged = find.arg(format!("@{OLD}")).args(["{}", "+"]).status();
-    assert!(aged.unwrap().success());
 }
 
 fn set_modified(path: &Path, seconds: i64, nanoseconds: i64) {
@@ -334,69 +324,6 @@ fn d08_trees_are_as_deep_as_layers_may_be_and_no_deeper() {
     assert!(error.contains("more than 512 directories"), "{error}");
 }
 
-/// Runs a script in a real overlay of `lowers`, or in a plain directory; returns what it shows then.
-fn run(upper: &Path, lowers: Option<&[PathBuf]>, script: &str) -> Option<String> {
-    const SCRIPT: &str = r#"
-set -e
-if [ -n "$2" ]; then
-    work=$(mktemp -d "$1.work.XXXX"); merged=$(mktemp -d "$1.merged.XXXX")
-    mount -t overlay none -o "lowerdir=$2,upperdir=$1,workdir=$work,userxattr" "$merged" || exit 77
-    cd "$merged"
-else
-    cd "$1"
-fi
-( eval "$3" ) >/dev/null 2>&1 || true
-find . -mindepth 1 -printf '%P %y %m %U:%G %l\n' | sort
-find . -mindepth 1 ! -type d ! -newermt @1000000001 -printf '%P %T@\n' | sort
-find . -type f -print0 | sort -z | xargs -0r sha256sum
-"#;
-    let lowers = lowers.unwrap_or_default().iter();
-    let lowers: Vec<_> = lowers.map(|path| path.to_str().unwrap()).collect();
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", SCRIPT, "sh"])
-        .arg(upper)
-        .arg(lowers.join(":"))
-        .arg(script)
-        .env("LC_ALL", "C")
-        .output()
-        .unwrap();
-    if output.status.code() == Some(77) {
-        return None;
-    }
-    assert!(output.status.success(), "{output:?}");
-    Some(String::from_utf8(output.stdout).unwrap())
-}
-
-fn command() -> impl Strategy<Value = String> {
-    let path = || prop::collection::vec("[abc]", 1..4).prop_map(|names| names.join("/"));
-    prop_oneof![
-        4 => (path(), "[a-z]{0,9}").prop_map(|(p, c)| format!("[ -p {p} ] || printf '{c}' > {p}")),
-        4 => path().prop_map(|p| format!("mkdir -p {p}")),
-        4 => path().prop_map(|p| format!("rm -rf {p}")),
-        2 => path().prop_map(|p| format!("rm -rf {p}; mkdir {p}")),
-        2 => (path(), path()).prop_map(|(a, b)| format!("mv {a} {b}")),
-        // Never absolute: the commands below would go through the link, out of the tree.
-        2 => (path(), "[a-c](/[a-c]){0,2}").prop_map(|(p, t)| format!("ln -s {t} {p}")),
-        1 => (path(), 0u32..0o10000).prop_map(|(p, m)| format!("chmod {m:o} {p}")),
-        1 => path().prop_map(|p| format!("chmod --reference={p} {p}")),
-        1 => (path(), 0u32..100_000).prop_map(|(p, u)| format!("chown {u}:{u} {p}")),
-        1 => path().prop_map(|p| format!("mkfifo {p}")),
-        1 => path().prop_map(|p| format!("touch -h -d @{OLD} {p}")),
-    ]
-}
-
-fn script() -> impl Strategy<Value = String> {
-    prop::collection::vec(command(), 1..25).prop_map(|commands| commands.join("\n"))
-}
-
-/// Names of one file stay together in a tree and not in an overlay, so only the last step makes any.
-fn last_script() -> impl Strategy<Value = String> {
-    let path = || prop::collection::vec("[abc]", 1..4).prop_map(|names| names.join("/"));
-    let link = (path(), path()).prop_map(|(a, b)| format!("ln {a} {b}"));
-    prop::collection::vec(prop_oneof![3 => command(), 1 => link], 1..25)
-        .prop_map(|commands| commands.join("\n"))
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
@@ -404,35 +331,38 @@ proptest! {
         below in script(),
         first in script(),
         second in script(),
-        third in last_script(),
+        third in linking_script(),
+        socket in socket(),
     ) {
         let (directory, layers) = store();
         let path = |name: &str| directory.path().join(name);
         for name in ["nothing", "base", "one", "two", "three"] {
             fs::create_dir(path(name)).unwrap();
         }
-        if run(&path("base"), Some(&[path("nothing")]), &below).is_none() {
-            let reason = "overlayfs with userxattr cannot be mounted here";
-            let strict = std::env::var_os("RBUILD_TEST_STRICT");
-            assert!(strict.is_none_or(|value| value != "1"), "{reason}");
-            println!("SKIPPED: {reason}");
+        let overlay = |upper: &str, lowers: &[PathBuf], script: &str| {
+            run(&path(upper), Place::Overlay(lowers), Times::Old, script)
+        };
+        let shown = |script: &str, tree: &CopiedTree| {
+            run(tree.directory(), Place::Plain, Times::Old, script)
+        };
+        if overlay("base", &[path("nothing")], &below).is_none() {
             return Ok(());
         }
         age(&path("base"));
-        run(&path("one"), Some(&[path("base")]), &first);
+        overlay("one", &[path("base")], &first);
         age(&path("one"));
         let lowers = [path("one"), path("base")];
         let mut tree = layers.copy_tree(&lowers).unwrap();
-        let shown = |script: &str, tree: &CopiedTree| run(tree.directory(), None, script);
 
-        let seen = run(&path("two"), Some(&lowers), &second);
+        let second = format!("{second}\n{socket}");
+        let seen = overlay("two", &lowers, &second);
         prop_assert_eq!(shown(&second, &tree), seen);
         let two = save(&layers, &mut tree, &lowers);
         prop_assert_eq!(packed(two.fs(), &lowers), packed(&path("two"), &lowers));
 
-        // The next step goes on in the same tree.
+        // The next step, the last that may make a second name, goes on in the same tree.
         let lowers = [path("two"), path("one"), path("base")];
-        let seen = run(&path("three"), Some(&lowers), &third);
+        let seen = overlay("three", &lowers, &third);
         prop_assert_eq!(shown(&third, &tree), seen);
         let three = save(&layers, &mut tree, &lowers);
         prop_assert_eq!(packed(three.fs(), &lowers), packed(&path("three"), &lowers));

@@ -6,7 +6,6 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
-use std::process::Command;
 
 use proptest::prelude::*;
 use rustix::fs::{AtFlags, FileType};
@@ -15,6 +14,7 @@ use super::*;
 use crate::fixture::{describe, filter};
 use crate::layer::apply::{Limits, unpack_tar};
 use crate::layer::{EntryKind, Meta};
+use crate::scripts::{Place, Times, linking_script, run};
 
 fn packed(upper: &Path, lowers: &[&Path], mtime_max: Option<i64>) -> Vec<u8> {
     let lowers: Vec<PathBuf> = lowers.iter().map(|&lower| lower.to_owned()).collect();
@@ -227,83 +227,27 @@ fn a_file_that_changes_its_size_is_an_error() {
     }
 }
 
-/// Runs a script in a real overlay of `layers`, topmost first, and returns what the tree looks like
-/// afterwards; `None` where this machine does not let us mount.
-fn in_overlay(top: &Path, lowers: &[&Path], script: &str) -> Option<String> {
-    const SCRIPT: &str = r#"
-set -e
-work=$(mktemp -d "$1.work.XXXX"); merged=$(mktemp -d "$1.merged.XXXX")
-mount -t overlay none -o "lowerdir=$2,upperdir=$1,workdir=$work,userxattr" "$merged" || exit 77
-cd "$merged"
-( eval "$3" ) >/dev/null 2>&1 || true
-find . -mindepth 1 -printf '%P %y %m %U:%G %l\n' | sort
-find . -mindepth 1 ! -type d -printf '%P %T@\n' | sed 's/\.[0-9]*$//' | sort
-find . -type f -print0 | sort -z | xargs -0r sha256sum
-"#;
-    let lowers: Vec<_> = lowers.iter().map(|path| path.to_str().unwrap()).collect();
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", SCRIPT, "sh"])
-        .arg(top)
-        .arg(lowers.join(":"))
-        .arg(script)
-        .env("LC_ALL", "C")
-        .output()
-        .unwrap();
-    if output.status.code() == Some(77) {
-        return None;
-    }
-    assert!(output.status.success(), "{output:?}");
-    Some(String::from_utf8(output.stdout).unwrap())
-}
-
-fn skip(reason: &str) {
-    assert!(
-        std::env::var_os("RBUILD_TEST_STRICT").is_none_or(|value| value != "1"),
-        "{reason}"
-    );
-    println!("SKIPPED: {reason}");
-}
-
-fn command() -> impl Strategy<Value = String> {
-    let path = || prop::collection::vec("[abc]", 1..4).prop_map(|names| names.join("/"));
-    prop_oneof![
-        4 => (path(), "[a-z]{0,9}").prop_map(|(p, c)| format!("[ -p {p} ] || printf '{c}' > {p}")),
-        4 => path().prop_map(|p| format!("mkdir -p {p}")),
-        4 => path().prop_map(|p| format!("rm -rf {p}")),
-        2 => path().prop_map(|p| format!("rm -rf {p}; mkdir {p}")),
-        2 => (path(), path()).prop_map(|(a, b)| format!("mv {a} {b}")),
-        2 => (path(), path()).prop_map(|(a, b)| format!("ln {a} {b}")),
-        // Never absolute: the commands below would go through the link, out of the tree.
-        2 => (path(), "[a-c](/[a-c]){0,2}").prop_map(|(p, t)| format!("ln -s {t} {p}")),
-        1 => (path(), 0u32..0o10000).prop_map(|(p, m)| format!("chmod {m:o} {p}")),
-        1 => (path(), 0u32..100_000).prop_map(|(p, u)| format!("chown {u}:{u} {p}")),
-        1 => path().prop_map(|p| format!("mkfifo {p}")),
-    ]
-}
-
-fn script() -> impl Strategy<Value = String> {
-    prop::collection::vec(command(), 1..25).prop_map(|commands| commands.join("\n"))
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
     fn a_layer_rebuilds_the_tree_it_was_made_from(
-        base in script(),
-        first in script(),
-        second in script(),
+        base in linking_script(),
+        first in linking_script(),
+        second in linking_script(),
     ) {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         for name in ["nothing", "base", "one", "two"] {
             fs::create_dir(path(name)).unwrap();
         }
-        if in_overlay(&path("base"), &[&path("nothing")], &base).is_none() {
-            skip("overlayfs with userxattr cannot be mounted here");
+        let overlay = |upper: &str, lowers: &[PathBuf], script: &str| {
+            run(&path(upper), Place::Overlay(lowers), Times::All, script)
+        };
+        if overlay("base", &[path("nothing")], &base).is_none() {
             return Ok(());
         }
-        in_overlay(&path("one"), &[&path("base")], &first);
-        let made = in_overlay(&path("two"), &[&path("one"), &path("base")], &second);
+        overlay("one", &[path("base")], &first);
+        let made = overlay("two", &[path("one"), path("base")], &second);
 
         let base = packed(&path("base"), &[], None);
         let one = packed(&path("one"), &[&path("base")], None);
@@ -312,7 +256,7 @@ proptest! {
         unpacked(&one, &path("one-copy"));
         unpacked(&two, &path("two-copy"));
         let copies = [path("one-copy"), path("base-copy")];
-        let rebuilt = in_overlay(&path("two-copy"), &[&copies[0], &copies[1]], "");
+        let rebuilt = overlay("two-copy", &copies, "");
         prop_assert_eq!(&made, &rebuilt);
 
         // Packed again, the copies give the same bytes: nothing was lost on the way.
