@@ -5,7 +5,7 @@
 //! context that is called like a command is written `./run`.)
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -14,6 +14,8 @@ use crate::commands::{
     ImagesArgs, ImagetoolsArgs, InspectArgs, JoinArgs, LoadArgs, LoginArgs, LogoutArgs,
     ManifestArgs, PruneArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs, VerifyArgs,
 };
+
+use crate::ui::report::Failure;
 
 pub(crate) mod values;
 
@@ -132,7 +134,12 @@ impl Cli {
         match first_word(&words) {
             FirstWord::Help => return Err(Answer::Help(Self::complete_help())),
             FirstWord::Command => {}
-            FirstWord::Build(at) => words.insert(at, "build".into()),
+            FirstWord::Build(at) => {
+                if let Some(failure) = words.get(at).and_then(|word| not_a_command(word)) {
+                    return Err(Answer::NoCommand(failure));
+                }
+                words.insert(at, "build".into());
+            }
         }
         Self::try_parse_from(words).map_err(Answer::Clap)
     }
@@ -160,6 +167,8 @@ impl Cli {
 pub(crate) enum Answer {
     /// Help on everything.
     Help(String),
+    /// The first word is neither a command nor a directory.
+    NoCommand(Failure),
     /// Other help, the version, or what is wrong with the command line.
     Clap(clap::Error),
 }
@@ -199,11 +208,72 @@ fn is_global_with_value(word: &str) -> bool {
         .any(|option| word.starts_with(option))
 }
 
-/// The command that a word was probably meant to be.
-pub(crate) fn command_like(word: &str) -> Option<String> {
+/// Commands of Docker, Buildah and Podman that rbuild has not got, and what does their work.
+const COMMANDS_OF_OTHERS: [(&str, &str); 16] = [
+    (
+        "bake",
+        "bake files are not supported yet; build each target with `rbuild build`",
+    ),
+    ("bootstrap", NO_BUILDERS),
+    ("bud", "`rbuild build` does that"),
+    ("builder", "leave the word out, as in `rbuild prune`"),
+    ("buildx", "leave the word out, as in `rbuild build`"),
+    (
+        "container",
+        "`rbuild run` runs an image's command; containers are not kept",
+    ),
+    ("create", NO_BUILDERS),
+    (
+        "exec",
+        "`rbuild run` runs an image's command; containers are not kept",
+    ),
+    ("history", "`rbuild explain` tells of the last build"),
+    (
+        "image",
+        "leave the word out, as in `rbuild pull`; `rbuild images` lists images",
+    ),
+    (
+        "info",
+        "`rbuild doctor` tells what this machine lets rbuild do",
+    ),
+    ("ls", NO_BUILDERS),
+    (
+        "ps",
+        "`rbuild run` runs an image's command; containers are not kept",
+    ),
+    (
+        "rm",
+        "`rbuild rmi` removes images; there is one builder, which stays",
+    ),
+    ("stop", NO_BUILDERS),
+    ("use", NO_BUILDERS),
+];
+
+const NO_BUILDERS: &str = "there is one builder, which is always there: leave this out";
+
+/// Why a first word that is taken for a context cannot be one, where a command was probably meant.
+fn not_a_command(word: &OsStr) -> Option<Failure> {
+    let word = word.to_str()?;
+    if Path::new(word).exists() {
+        return None;
+    }
+    let of_others = COMMANDS_OF_OTHERS.iter().find(|(name, _)| *name == word);
+    let help = match of_others {
+        Some((_, help)) => (*help).to_owned(),
+        None => format!("did you mean the command `{}`?", command_like(word)?),
+    };
+    let message = format!("rbuild has no command `{word}`, and there is no such directory");
+    let mut failure = Failure::usage(message);
+    failure.findings[0].help = Some(help);
+    Some(failure)
+}
+
+/// The command that a word was probably meant to be; slips at the first letter are rare.
+fn command_like(word: &str) -> Option<String> {
     let command = Cli::command();
     let names = command.get_subcommands().map(clap::Command::get_name);
-    dockerfile::lint::suggestion(word, names).map(str::to_owned)
+    let similar = names.filter(|name| name.chars().next() == word.chars().next());
+    dockerfile::lint::suggestion(word, similar).map(str::to_owned)
 }
 
 /// Whether a path on the command line means standard input or output.

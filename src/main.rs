@@ -30,7 +30,7 @@ use clap::CommandFactory;
 
 use args::{Answer, Cli, Command};
 use environment::Environment;
-use ui::report::{Class, Failure};
+use ui::report::{Class, Failure, Paint};
 
 fn main() -> ExitCode {
     // A step's child is this program, started afresh. It must not get any further.
@@ -64,12 +64,12 @@ fn no_core_dumps() {
 fn run() -> ExitCode {
     no_core_dumps();
     let environment = Environment::read();
+    let paint = ui::paint(&environment);
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(answer) => return answer_with(answer),
+        Err(answer) => return answer_with(answer, paint),
     };
     log(&cli, &environment);
-    let paint = ui::paint(&environment);
     let done = |result: Result<(), Failure>| result.map(|()| ExitCode::SUCCESS);
     let result = match cli.command {
         Command::Build(args) => commands::build::run(*args, &cli.global, &environment, paint),
@@ -113,8 +113,12 @@ fn run() -> ExitCode {
 }
 
 /// Gives the help or the version that was asked for, or says what the command line lacks.
-fn answer_with(answer: Answer) -> ExitCode {
+fn answer_with(answer: Answer, paint: Paint) -> ExitCode {
     let (printed, code) = match answer {
+        Answer::NoCommand(failure) => {
+            ui::say(&failure.render(paint));
+            (true, failure.class.code())
+        }
         Answer::Help(text) => (ui::print(&text).is_ok(), 0),
         Answer::Clap(error) if error.use_stderr() => (error.print().is_ok(), Class::Usage.code()),
         Answer::Clap(help) => (help.print().is_ok(), 0),

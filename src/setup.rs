@@ -25,7 +25,9 @@ pub(crate) fn store_root(
 ) -> Result<PathBuf, Failure> {
     let root = global.root.clone().or_else(|| environment.store_root());
     let root = root.ok_or_else(|| {
-        Failure::usage("there is no home directory for the store; name a directory with --root")
+        Failure::usage(
+            "there is no home directory for the store; name one with --root or RBUILD_ROOT",
+        )
     })?;
     // Relative paths would change their meaning with the working directory of a child process.
     std::path::absolute(&root)

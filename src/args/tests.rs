@@ -10,6 +10,7 @@ fn read(line: &str) -> Result<Cli, clap::Error> {
         Ok(cli) => Ok(cli),
         Err(Answer::Clap(error)) => Err(error),
         Err(Answer::Help(_)) => panic!("{line} asks for help"),
+        Err(Answer::NoCommand(failure)) => panic!("{line}: {failure}"),
     }
 }
 
@@ -252,6 +253,39 @@ fn words_that_rbuild_does_not_know_are_refused() {
             Some(isolation),
             "{line}"
         );
+    }
+}
+
+#[test]
+fn a_first_word_that_was_meant_to_be_a_command_is_told() {
+    let told = |line: &str| match Cli::read(line.split_whitespace().map(OsString::from)) {
+        Err(Answer::NoCommand(failure)) => {
+            assert_eq!(failure.class.code(), 2, "{line}");
+            failure.findings[0].help.clone().unwrap()
+        }
+        Ok(_) | Err(Answer::Help(_) | Answer::Clap(_)) => "nothing".to_owned(),
+    };
+    for (line, expected) in [
+        (
+            "rbuild imags --filter x",
+            "did you mean the command `images`?",
+        ),
+        ("rbuild buidl .", "did you mean the command `build`?"),
+        (
+            "rbuild buildx build .",
+            "leave the word out, as in `rbuild build`",
+        ),
+        ("rbuild create --use", NO_BUILDERS),
+        // Paths, and words that are like no command, are for `build` to judge.
+        ("rbuild src", "nothing"),
+        ("rbuild nowhere", "nothing"),
+        ("rbuild build imags", "nothing"),
+        ("rbuild ./ls", "nothing"),
+    ] {
+        assert_eq!(told(line), expected, "{line}");
+    }
+    for (name, _) in COMMANDS_OF_OTHERS {
+        assert!(Cli::command().find_subcommand(name).is_none(), "{name}");
     }
 }
 

@@ -86,6 +86,13 @@ pub enum CheckError {
 }
 
 impl CheckError {
+    fn access(path: &Path, error: rustix::io::Errno) -> Self {
+        Self::Access {
+            path: path.to_owned(),
+            source: error.into(),
+        }
+    }
+
     /// Returns the user's next step, where the message alone does not imply it.
     pub fn help(&self) -> Option<String> {
         match self {
@@ -180,6 +187,15 @@ pub fn check(request: &Request, platforms: &[Platform]) -> Result<(), CheckError
     Ok(())
 }
 
+/// Checks that a file which tells of the result can be written.
+///
+/// # Errors
+///
+/// It is a directory, or may not be written; see [`CheckError`].
+pub fn check_file(path: &Path) -> Result<(), CheckError> {
+    check_place(Place::File(path))
+}
+
 /// Finds out whether the registries of `request` let us push, one repository after the other.
 ///
 /// It costs a few requests, and saves a build whose result could not be delivered.
@@ -233,7 +249,12 @@ fn check_place(place: Place<'_>) -> Result<(), CheckError> {
             }),
             // A pipe or device is written to as it is, nothing beside it is touched.
             Ok(found) if !found.is_file() => check_access(path, Access::WRITE_OK),
-            Ok(_) | Err(_) => writable(parent(path)),
+            // What a link leads to is replaced, not the link.
+            Ok(_) => match path.canonicalize() {
+                Ok(path) => writable(parent(&path)),
+                Err(_) => writable(parent(path)),
+            },
+            Err(_) => writable(parent(path)),
         },
         Place::Directory(path) | Place::NewDirectory(path) => match std::fs::metadata(path) {
             Ok(found) if !found.is_dir() => Err(CheckError::IsFile {
@@ -299,15 +320,12 @@ pub(crate) fn parent(path: &Path) -> &Path {
 
 fn writable(directory: &Path) -> Result<(), CheckError> {
     // The dot makes the kernel say so where it is no directory.
-    let path = directory.join(".");
-    check_access(&path, Access::WRITE_OK | Access::EXEC_OK)
+    let inside = rustix::fs::access(directory.join("."), Access::WRITE_OK | Access::EXEC_OK);
+    inside.map_err(|error| CheckError::access(directory, error))
 }
 
 fn check_access(path: &Path, access: Access) -> Result<(), CheckError> {
-    rustix::fs::access(path, access).map_err(|error| CheckError::Access {
-        path: path.to_owned(),
-        source: error.into(),
-    })
+    rustix::fs::access(path, access).map_err(|error| CheckError::access(path, error))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub mod transfer;
 pub mod validate;
 
 pub use ahead::{Ahead, Orders};
-pub use check::{CheckError, check, check_push};
+pub use check::{CheckError, check, check_file, check_push};
 pub use deliver::{DeliverError, Delivered, deliver};
 pub use engine::{Engine, EngineError};
 pub use event::{Event, Events, Task};

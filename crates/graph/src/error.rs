@@ -382,6 +382,10 @@ impl LowerErrorKind {
                 let lower = name[..tag].to_lowercase();
                 return Some(format!("did you mean `{lower}{}`?", &name[tag..]));
             }
+            Self::ImageName { name, .. } if name.contains("://") => {
+                let (_, name) = name.split_once("://")?;
+                return Some(format!("images have names without `…://`: write `{name}`"));
+            }
             Self::ImageName {
                 source: ReferenceError::Part { part, .. },
                 ..

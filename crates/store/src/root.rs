@@ -189,7 +189,10 @@ impl OpenError {
             Self::Version { .. } | Self::Foreign { .. } => {
                 Some("set RBUILD_ROOT to an empty or new directory".to_owned())
             }
-            Self::Disk(error) => error.help(),
+            Self::Disk(error) => error.help().or_else(|| {
+                let elsewhere = "name a directory of your own with --root or RBUILD_ROOT";
+                Some(elsewhere.to_owned())
+            }),
         }
     }
 }

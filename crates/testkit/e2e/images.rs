@@ -55,6 +55,14 @@ fn names(suite: &Suite) -> anyhow::Result<()> {
         run(&workspace, "run example.com/team/app")? == "one",
         "another image runs"
     );
+    let nowhere = format!("{}/images/nowhere:1", suite.registry.host());
+    let refused = refusal(&workspace, &format!("run {nowhere}"))?;
+    ensure!(
+        refused.contains(&format!(
+            "image {nowhere} is not in the store, and not to be had"
+        )),
+        "{refused}"
+    );
     let refused = refusal(&workspace, "tag nothing app:3")?;
     ensure!(
         refused.contains("image nothing:latest is not in the store"),

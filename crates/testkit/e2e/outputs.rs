@@ -215,9 +215,9 @@ fn checked_first(suite: &Suite) -> anyhow::Result<()> {
     let workspace = suite.workspace(Account::Ordinary)?;
     workspace.write("file", "a file")?;
     for (output, message) in [
-        ("type=oci,dest=missing/x.tar", "cannot write to missing/."),
-        ("type=tar,dest=/x.tar", "cannot write to /."),
-        ("type=local,dest=/x/y", "cannot write to /."),
+        ("type=oci,dest=missing/x.tar", "cannot write to missing: "),
+        ("type=tar,dest=/x.tar", "cannot write to /: "),
+        ("type=local,dest=/x/y", "cannot write to /: "),
         (
             "type=local,dest=file",
             "destination directory file is a file",
@@ -235,6 +235,13 @@ fn checked_first(suite: &Suite) -> anyhow::Result<()> {
         ("type=lokal,dest=x", "did you mean `local`?"),
     ] {
         refused(&workspace, &["-o", output], message)?;
+    }
+    for (flag, path, message) in [
+        ("--iidfile", "missing/iid", "cannot write to missing: "),
+        ("--metadata-file", "/m.json", "cannot write to /: "),
+        ("--metadata-file", "hello", "hello is a directory"),
+    ] {
+        refused(&workspace, &[flag, path], message)?;
     }
     let both = ["-o", "-", "-o", "type=oci,dest=-"];
     refused(

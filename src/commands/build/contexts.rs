@@ -21,7 +21,7 @@ use store::Scratch;
 
 use self::files::{IgnoreFile, Input, Place, read_limited, standard_input};
 use super::options::Options;
-use crate::args::{self, is_dash, values};
+use crate::args::{is_dash, values};
 use crate::ui::report::Failure;
 
 /// The files of a build.
@@ -82,6 +82,8 @@ pub(super) enum Elsewhere {
 enum ContextError {
     #[error("unable to prepare context: path {path:?} not found")]
     NotFound { path: PathBuf },
+    #[error("unable to prepare context: path {path:?}: {source}")]
+    Unreachable { path: PathBuf, source: io::Error },
     #[error("unable to prepare context: {path:?} is not a directory")]
     NotDirectory { path: PathBuf },
     #[error("unable to prepare context: {source}")]
@@ -108,10 +110,6 @@ enum ContextError {
 impl ContextError {
     fn help(&self) -> Option<String> {
         let help = match self {
-            Self::NotFound { path } => {
-                let command = args::command_like(path.to_str()?)?;
-                return Some(format!("did you mean the command `{command}`?"));
-            }
             Self::Terminal => "redirect it: rbuild - < Dockerfile",
             Self::Ambiguous => "drop -f, or give a directory in place of `-`",
             Self::StdinTwice => "give a directory in place of one of the two `-`",
@@ -119,7 +117,9 @@ impl ContextError {
             Self::Dockerfile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "name the file with -f; without it, it is PATH/Dockerfile"
             }
-            Self::NotDirectory { .. }
+            Self::NotFound { .. }
+            | Self::Unreachable { .. }
+            | Self::NotDirectory { .. }
             | Self::Dockerfile { .. }
             | Self::Ignore { .. }
             | Self::Git { .. }
@@ -138,6 +138,7 @@ impl ContextError {
             | Self::Ignore { .. }
             | Self::Pattern { .. } => true,
             Self::NotFound { .. }
+            | Self::Unreachable { .. }
             | Self::NotDirectory { .. }
             | Self::Git { .. }
             | Self::StdinTwice
@@ -261,7 +262,15 @@ impl Contexts {
         match std::fs::metadata(&directory) {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => return Err(ContextError::NotDirectory { path: directory }),
-            Err(_) => return Err(ContextError::NotFound { path: directory }),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(ContextError::NotFound { path: directory });
+            }
+            Err(source) => {
+                return Err(ContextError::Unreachable {
+                    path: directory,
+                    source,
+                });
+            }
         }
         if options.dockerfile_url().is_some() {
             return Ok(Found::Elsewhere(Elsewhere::Directory(directory)));

@@ -200,7 +200,10 @@ impl Options {
             TargetPlatforms::Native => std::slice::from_ref(&self.definition.build_platform),
             TargetPlatforms::Explicit(platforms) => platforms,
         };
-        exporter::check(&self.delivery, platforms).map_err(|error| match error {
+        let files = self.iidfile.iter().chain(&self.metadata_file);
+        let checked = exporter::check(&self.delivery, platforms)
+            .and_then(|()| files.map(|path| exporter::check_file(path)).collect());
+        checked.map_err(|error| match error {
             // The file system is at fault, not the command line.
             CheckError::IsDirectory { .. }
             | CheckError::IsFile { .. }

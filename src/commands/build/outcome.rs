@@ -1,7 +1,5 @@
 //! What a build leaves: images to deliver, and the files that tell what was delivered.
 
-use std::io;
-
 use base64::Engine as _;
 use dockerfile::Source;
 use dockerfile::lint::Warning;
@@ -13,7 +11,7 @@ use serde_json::{Value, json};
 use solver::{FileSystem, SolvedLayer};
 
 use super::options::{Options, Shown};
-use crate::files::{self, WriteFileError};
+use crate::files;
 use crate::ui::report::Failure;
 
 /// Joins what lowering knows of an image with the layers that solving gave it.
@@ -86,15 +84,9 @@ impl<'a> Metadata<'a> {
 
 /// Removes what an earlier build wrote, so that a failed one leaves nothing that looks like its own.
 pub(super) fn clear(options: &Options) -> Result<(), Failure> {
-    let Some(path) = &options.iidfile else {
-        return Ok(());
-    };
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            let path = path.clone();
-            Err(Failure::new(&WriteFileError { path, source }, None))
-        }
-        Ok(()) | Err(_) => Ok(()),
+    match &options.iidfile {
+        Some(path) => files::remove(path),
+        None => Ok(()),
     }
 }
 

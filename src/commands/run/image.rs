@@ -6,7 +6,7 @@ use exporter::local_store::{self, ImageName, LoadError};
 use exporter::transfer::stored_at;
 use futures_util::future::try_join_all;
 use oci::{BaseLayer, ImageConfig, ImageSource, Platform, Reference};
-use registry::Client;
+use registry::{Client, ResolveError};
 use store::{Snapshot, Store};
 
 use crate::interrupt::blocking;
@@ -27,6 +27,14 @@ struct WrongPlatform {
     image: String,
     found: Platform,
     wanted: Platform,
+}
+
+/// An image that is neither in the store nor to be had from its registry.
+#[derive(Debug, thiserror::Error)]
+#[error("image {image} is not in the store, and not to be had: {source}")]
+struct NotFound {
+    image: String,
+    source: ResolveError,
 }
 
 /// Finds an image; its layers may not be in the store yet.
@@ -69,7 +77,11 @@ async fn fetch(
     let source = ImageSource::Registry(name.clone());
     let platform = wanted.cloned().unwrap_or_else(Platform::native);
     let found = client.resolve(&source, &platform).await;
-    let found = found.map_err(|error| Failure::new(&error, error.help()))?;
+    let found = found.map_err(|source| {
+        let help = source.help();
+        let image = name.familiar();
+        Failure::new(&NotFound { image, source }, help)
+    })?;
     if let Some(wanted) = wanted
         && !found.platform.satisfies(wanted)
     {

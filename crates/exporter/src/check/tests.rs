@@ -97,5 +97,15 @@ fn destinations_are_looked_at_before_anything_runs() {
     let twice = text("", "new");
     assert!(refusal(&request(&[&twice, &twice]), &ONE).contains("multiple outputs"));
     assert!(check(&request(&["type=oci,dest=/dev/null"]), &platforms(&ONE)).is_ok());
+    let missing = check_file(&path.join("none/iid")).unwrap_err();
+    let directory = path.join("none").display().to_string();
+    assert_eq!(
+        missing.to_string(),
+        format!("cannot write to {directory}: No such file or directory (os error 2)")
+    );
+    assert_eq!(
+        missing.help(),
+        Some(format!("create it with mkdir -p {directory}"))
+    );
     assert_eq!(std::fs::read_dir(path).unwrap().count(), 1);
 }

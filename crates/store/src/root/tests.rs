@@ -49,6 +49,17 @@ fn many_open_a_new_store_at_once() {
 }
 
 #[test]
+fn where_no_store_can_be_made_another_place_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    for root in [file.clone(), file.join("below")] {
+        let help = Store::open(&root).unwrap_err().help().unwrap();
+        assert!(help.contains("--root or RBUILD_ROOT"), "{help}");
+    }
+}
+
+#[test]
 fn newer_damaged_and_foreign_directories_are_refused() {
     let test = TestStore::new();
     let root = test.store.root();

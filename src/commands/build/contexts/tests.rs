@@ -77,10 +77,7 @@ fn a_context_has_to_be_a_directory() {
     let files = folder(&[("file", "")]);
     insta::assert_snapshot!(read(files.path(), "@/none").unwrap_err(), @r#"ERROR: unable to prepare context: path "@/none" not found"#);
     insta::assert_snapshot!(read(files.path(), "@/file").unwrap_err(), @r#"ERROR: unable to prepare context: "@/file" is not a directory"#);
-    insta::assert_snapshot!(read(files.path(), "imags").unwrap_err(), @r#"
-    ERROR: unable to prepare context: path "imags" not found
-    help: did you mean the command `images`?
-    "#);
+    insta::assert_snapshot!(read(files.path(), "@/file/x").unwrap_err(), @r#"ERROR: unable to prepare context: path "@/file/x": Not a directory"#);
     insta::assert_snapshot!(read(files.path(), "-f - -").unwrap_err(), @r"
     ERROR: can't use stdin for both build context and dockerfile
     help: give a directory in place of one of the two `-`

@@ -8,7 +8,7 @@ use store::layer::apply::ExtractError;
 
 use super::mode::ModeError;
 use super::place::PlaceError;
-use super::select::SelectError;
+use super::select::{SelectError, is_change};
 
 /// Why files could not be copied.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,21 @@ impl CopyError {
             Self::NoAccounts => {
                 Some("use numeric ids: there is no /etc/passwd to look the name up in".to_owned())
             }
+            Self::Select {
+                source: SelectError::Io { source, .. },
+                ..
+            } if source.kind() == io::ErrorKind::PermissionDenied => Some(
+                "make it readable, or keep it out of the context with .dockerignore".to_owned(),
+            ),
+            Self::Select {
+                source: SelectError::Io { source, .. },
+                ..
+            }
+            | Self::Place(PlaceError::Io { source, .. })
+                if is_change(source) =>
+            {
+                Some("build again, or keep it out of the context with .dockerignore".to_owned())
+            }
             Self::Place(PlaceError::Io { source, .. }) => store::disk::help_with(source),
             Self::Select { .. }
             | Self::Place(PlaceError::NotADirectory { .. } | PlaceError::IsADirectory { .. })
@@ -74,5 +89,30 @@ impl CopyError {
             | Self::Context { .. }
             | Self::NoContext { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_as_it_was_selected_has_a_way_out() {
+        let help = |kind| {
+            let source = SelectError::Io {
+                path: "/x".into(),
+                source: io::Error::from(kind),
+            };
+            let tree = "the build context".to_owned();
+            let error = CopyError::Select {
+                tree,
+                source,
+                ignored: false,
+            };
+            error.help().unwrap_or_default()
+        };
+        assert!(help(io::ErrorKind::PermissionDenied).starts_with("make it readable"));
+        assert!(help(io::ErrorKind::ResourceBusy).starts_with("build again"));
+        assert_eq!(help(io::ErrorKind::TooManyLinks), "");
     }
 }

@@ -49,8 +49,9 @@ impl Meta {
         if same {
             Ok(())
         } else {
-            Err(io::Error::other(
-                "the file changed while it was being read; build again",
+            Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "the file changed while it was being read",
             ))
         }
     }
@@ -62,6 +63,11 @@ impl Meta {
         Ok((now.inode, now.size, now.modified, now.changed)
             == (self.inode, self.size, self.modified, self.changed))
     }
+}
+
+/// Whether an error is that a file changed while it was being read.
+pub(super) fn is_change(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ResourceBusy
 }
 
 impl Time {
