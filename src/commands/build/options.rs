@@ -200,9 +200,9 @@ impl Options {
             TargetPlatforms::Native => std::slice::from_ref(&self.definition.build_platform),
             TargetPlatforms::Explicit(platforms) => platforms,
         };
-        let files = self.iidfile.iter().chain(&self.metadata_file);
+        let mut files = self.iidfile.iter().chain(&self.metadata_file);
         let checked = exporter::check(&self.delivery, platforms)
-            .and_then(|()| files.map(|path| exporter::check_file(path)).collect());
+            .and_then(|()| files.try_for_each(|path| exporter::check_file(path)));
         checked.map_err(|error| match error {
             // The file system is at fault, not the command line.
             CheckError::IsDirectory { .. }
