@@ -55,7 +55,6 @@ stress: setup
 	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked --test e2e -- threat_c06
 	RBUILD_STRESS_SIZE=full cargo test --locked --test e2e -- full_disk
 	RBUILD_STRESS_SIZE=full cargo test --locked --test e2e -- memory_
-	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked --test e2e -- d01_memory
 	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked -p rbuild-store --lib -- u11 u23
 	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked -p rbuild-sandbox --test isolation -- p13
 

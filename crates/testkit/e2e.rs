@@ -31,6 +31,8 @@ mod cases;
 mod company;
 #[path = "e2e/container.rs"]
 mod container;
+#[path = "e2e/crafted.rs"]
+mod crafted;
 #[path = "e2e/devices.rs"]
 mod devices;
 #[path = "e2e/digests.rs"]
@@ -83,6 +85,8 @@ mod registries;
 mod remote;
 #[path = "e2e/repeat.rs"]
 mod repeat;
+#[path = "e2e/repositories.rs"]
+mod repositories;
 #[path = "e2e/rights.rs"]
 mod rights;
 #[path = "e2e/rungs.rs"]
@@ -127,6 +131,7 @@ fn run() -> anyhow::Result<ExitCode> {
         caching::TESTS,
         company::TESTS,
         container::TESTS,
+        crafted::TESTS,
         devices::TESTS,
         digests::TESTS,
         doctor::TESTS,
@@ -152,6 +157,7 @@ fn run() -> anyhow::Result<ExitCode> {
         registries::TESTS,
         remote::TESTS,
         repeat::TESTS,
+        repositories::TESTS,
         rights::TESTS,
         rungs::TESTS,
         schemas::TESTS,

@@ -7,13 +7,11 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use serde_json::json;
-use tar::EntryType;
 use testkit::rbuild::Finished;
-use testkit::sources::Repositories;
 use testkit::tree::{Kind, Tree};
-use testkit::{Account, Pulled, Registry, Suite, Workspace, peer};
+use testkit::{Account, Pulled, Suite, Workspace, peer};
 
-use crate::images_of_others::{Canary, Layer, Tar, header, image};
+use crate::images_of_others::{Canary, Tar, image};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("u04_no_reader_writes_through_links", u04_every_reader),
@@ -32,30 +30,15 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("p18_nothing_is_left_outside_the_store", p18_leftovers),
     ("p19_volumes_are_data", p19_volumes),
     ("p21_x12_modes_are_closed_lists", p21_options),
-    ("g03_trees_with_names_of_git_are_refused", g03_names),
-    ("g05_links_of_a_repository_stay_inside", g05_links),
-    (
-        "threat_c01_a_history_is_no_cache",
-        threat_c01_crafted_history,
-    ),
-    (
-        "threat_c04_a_load_moves_no_name_unasked",
-        threat_c04_moved_names,
-    ),
-    (
-        "threat_c07_helpers_of_the_working_directory_are_not_run",
-        threat_c07_helpers,
-    ),
-    ("d01_memory_does_not_grow_with_a_layer", d01_memory),
 ];
 
 /// Root, for whom nothing is refused by its owner, and somebody else.
-fn accounts() -> impl Iterator<Item = Account> {
+pub(crate) fn accounts() -> impl Iterator<Item = Account> {
     let all = Account::available().iter().copied();
     all.filter(|account| *account != Account::WithoutIds)
 }
 
-fn build(workspace: &Workspace<'_>, words: &[&str]) -> anyhow::Result<Finished> {
+pub(crate) fn build(workspace: &Workspace<'_>, words: &[&str]) -> anyhow::Result<Finished> {
     let busybox = format!(
         "busybox=oci-layout://{}",
         workspace.suite.busybox().display()
@@ -65,7 +48,7 @@ fn build(workspace: &Workspace<'_>, words: &[&str]) -> anyhow::Result<Finished> 
 }
 
 /// Builds `context`, and returns the files of the image.
-fn built(workspace: &Workspace<'_>, words: &[&str]) -> anyhow::Result<Tree> {
+pub(crate) fn built(workspace: &Workspace<'_>, words: &[&str]) -> anyhow::Result<Tree> {
     let archive = workspace.path().join("image.tar");
     let output = format!("type=oci,dest={}", archive.display());
     let finished = build(workspace, &[&["-o", &output, "context"], words].concat())?;
@@ -74,7 +57,7 @@ fn built(workspace: &Workspace<'_>, words: &[&str]) -> anyhow::Result<Tree> {
 }
 
 /// Builds `context`, which may fail, but not in another way.
-fn tried(workspace: &Workspace<'_>, words: &[&str]) -> anyhow::Result<Finished> {
+pub(crate) fn tried(workspace: &Workspace<'_>, words: &[&str]) -> anyhow::Result<Finished> {
     let finished = build(workspace, &[&["-o", "type=cacheonly"], words].concat())?;
     let code = finished.code();
     ensure!(matches!(code, Some(0 | 1)), "{code:?}: {}", finished.stderr);
@@ -463,256 +446,4 @@ fn p21_options(suite: &Suite) -> anyhow::Result<()> {
         }
     }
     canary.check()
-}
-
-/// Trees that git itself would not make; they have to be written by hand.
-fn g03_names(suite: &Suite) -> anyhow::Result<()> {
-    let workspace = suite.workspace(Account::Ordinary)?;
-    let canary = Canary::new(&workspace)?;
-    let directory = workspace.path().join("git");
-    fs::create_dir(&directory)?;
-    let server = Repositories::start(&directory)?;
-    let entry = |mode: &str, name: &str, id: &str| {
-        format!(
-            "printf '{mode} {name}\\0' && python3 -c 'import sys; \
-                 sys.stdout.buffer.write(bytes.fromhex(sys.argv[1]))' ${id}"
-        )
-    };
-    let tree = |entries: &[String]| {
-        format!(
-            "git commit -q --allow-empty -m one
-             blob=$(echo evil | git hash-object -w --stdin)
-             link=$(printf %s {} | git hash-object -w --stdin)
-             inner=$( ( {} ) | git hash-object -t tree --literally -w --stdin)
-             tree=$( ( {} ) | git hash-object -t tree --literally -w --stdin)
-             git update-ref refs/heads/main $(git commit-tree $tree -m evil)",
-            canary.text(),
-            entry("100644", "file", "blob"),
-            entries.join(" && ")
-        )
-    };
-    let mut trees: Vec<Vec<String>> = ["..", ".", ".git", ".GIT", "a/b", "../file"]
-        .iter()
-        .map(|name| vec![entry("100644", name, "blob")])
-        .collect();
-    trees.push(vec![entry("40000", "..", "inner")]);
-    trees.push(vec![entry("40000", ".git", "inner")]);
-    // A link, and a directory of its name.
-    trees.push(vec![
-        entry("120000", "d", "link"),
-        entry("40000", "d", "inner"),
-    ]);
-    for (number, entries) in trees.iter().enumerate() {
-        let name = format!("r{number}.git");
-        // Not by way of a clone, which would check what it copies.
-        server.make_as_is(&name, &tree(entries))?;
-        let url = server.url(&name);
-        let dockerfile = format!("FROM scratch\nADD {url} /x\n");
-        workspace.write("context/Dockerfile", dockerfile)?;
-        for words in [&["context"][..], &[&url]] {
-            let finished = tried(&workspace, words)?;
-            ensure!(finished.code() == Some(1), "{entries:?} was taken");
-        }
-        canary.check()?;
-    }
-    Ok(())
-}
-
-fn g05_links(suite: &Suite) -> anyhow::Result<()> {
-    let workspace = suite.workspace(Account::Ordinary)?;
-    let canary = Canary::new(&workspace)?;
-    let out = canary.text();
-    let directory = workspace.path().join("git");
-    fs::create_dir(&directory)?;
-    let server = Repositories::start(&directory)?;
-    let script = format!(
-        "ln -s {out}/file secret; ln -s {out} dir; ln -s ../../../../../../../../../..{out} up
-         printf 'FROM scratch\\nARG F\\nCOPY $F /\\n' > Dockerfile; git add -A; git commit -qm one"
-    );
-    server.make("r.git", &script)?;
-    let url = server.url("r.git");
-    for source in ["secret", "dir/file", "up/file"] {
-        let argument = format!("F={source}");
-        let finished = tried(&workspace, &["--build-arg", &argument, &url])?;
-        ensure!(finished.code() == Some(1), "{source}: {}", finished.stderr);
-    }
-    workspace.write("context/Dockerfile", format!("FROM scratch\nADD {url} /\n"))?;
-    let tree = built(&workspace, &[])?;
-    let link = &tree.get("/secret").context("no /secret")?.kind;
-    ensure!(*link == Kind::Symlink(format!("{out}/file")), "{link:?}");
-    canary.check()
-}
-
-/// An image that says of itself to be what a step would make.
-fn threat_c01_crafted_history(suite: &Suite) -> anyhow::Result<()> {
-    let workspace = suite.workspace(Account::Ordinary)?;
-    let dockerfile = "FROM busybox\nRUN echo good > /f\nCOPY f /g\n";
-    workspace.write("context/f", "good")?;
-    workspace.write("context/Dockerfile", dockerfile)?;
-    let honest = suite.workspace(Account::Ordinary)?;
-    honest.write("context/f", "good")?;
-    honest.write("context/Dockerfile", dockerfile)?;
-    let archive = honest.path().join("honest.tar");
-    let output = format!("type=oci,dest={}", archive.display());
-    build(&honest, &["-o", &output, "context"])?;
-    let history = Pulled::from_archive(&archive)?.images.remove(0).config["history"].clone();
-    let layers = [
-        Tar::default().file("f", "evil").end()?,
-        Tar::default().file("g", "evil").end()?,
-    ];
-    image(&workspace, "evil", layers, |_, config| {
-        config["history"] = history;
-    })?;
-    let mut pack = Command::new("tar");
-    pack.arg("-cf").arg(workspace.path().join("evil.tar"));
-    peer::run(pack.arg("-C").arg(workspace.path().join("evil")).arg("."))?;
-    let loaded = workspace.rbuild(&["load", "-i", "evil.tar"])?.succeed()?;
-    ensure!(loaded.stdout.contains("Loaded"), "{}", loaded.stdout);
-    let loaded = loaded
-        .stdout
-        .trim()
-        .rsplit(' ')
-        .next()
-        .context("a name")?
-        .to_owned();
-    let archive = workspace.path().join("image.tar");
-    let output = format!("type=oci,dest={}", archive.display());
-    let finished = build(
-        &workspace,
-        &["--cache-from", &loaded, "-o", &output, "context"],
-    )?;
-    ensure!(finished.code() == Some(0), "{}", finished.stderr);
-    ensure!(finished.executed_runs() == 1, "{}", finished.stderr);
-    let tree = Pulled::from_archive(&archive)?.images.remove(0).tree;
-    for (path, content) in [("/f", "good\n"), ("/g", "good")] {
-        let kind = &tree.get(path).context(path)?.kind;
-        ensure!(*kind == Kind::Regular(content.into()), "{path}: {kind:?}");
-    }
-    Ok(())
-}
-
-fn threat_c04_moved_names(suite: &Suite) -> anyhow::Result<()> {
-    let workspace = suite.workspace(Account::Ordinary)?;
-    let elsewhere = suite.workspace(Account::Ordinary)?;
-    for (workspace, text) in [(&workspace, "mine"), (&elsewhere, "theirs")] {
-        let dockerfile = "FROM busybox\nCOPY text /\nCMD [\"cat\", \"/text\"]\n";
-        workspace.write("context/Dockerfile", dockerfile)?;
-        workspace.write("context/text", text)?;
-        let finished = build(workspace, &["-t", "app", "-t", "other", "context"])?;
-        ensure!(finished.code() == Some(0), "{}", finished.stderr);
-    }
-    workspace.rbuild(&["rmi", "other"])?.succeed()?;
-    elsewhere
-        .rbuild(&["save", "app", "other", "-o", "app.tar"])?
-        .succeed()?;
-    let archive = elsewhere.path().join("app.tar");
-    workspace.write("app.tar", fs::read(archive)?)?;
-    let load = |words: &[&str]| {
-        workspace
-            .rbuild(&["load", "-i", "app.tar"])?
-            .args(words)
-            .run()
-    };
-    let refused = load(&[])?;
-    ensure!(refused.code() == Some(1), "{}", refused.stdout);
-    ensure!(refused.stderr.contains("app:latest"), "{}", refused.stderr);
-    ensure!(refused.stderr.contains("--replace"), "{}", refused.stderr);
-    let run = || anyhow::Ok(workspace.rbuild(&["run", "app"])?.succeed()?.stdout);
-    ensure!(run()? == "mine", "the name was moved");
-    // Nothing of the archive is kept, the name that was free included.
-    let images = workspace.rbuild(&["images"])?.succeed()?.stdout;
-    ensure!(!images.contains("other"), "{images}");
-    ensure!(load(&["--replace"])?.code() == Some(0));
-    ensure!(run()? == "theirs", "the name was not moved");
-    // What is there already is no other image.
-    ensure!(load(&[])?.code() == Some(0));
-    Ok(())
-}
-
-fn threat_c07_helpers(suite: &Suite) -> anyhow::Result<()> {
-    let workspace = suite.workspace(Account::Ordinary)?;
-    let canary = Canary::new(&workspace)?;
-    let script = format!("#!/bin/sh\necho evil > {}/file\n", canary.text());
-    let install = |name: &str| {
-        for directory in ["", "context/"] {
-            let program = workspace.write(&format!("{directory}{name}"), &script)?;
-            peer::run(Command::new("chmod").arg("755").arg(program))?;
-        }
-        anyhow::Ok(())
-    };
-    let registry = Registry::start_guarded()?;
-    workspace.write("config/config.json", r#"{"credsStore":"evil"}"#)?;
-    let config = workspace.path().join("config");
-    let from = format!("FROM {}/none/base\n", registry.host());
-    workspace.write("context/Dockerfile", from)?;
-    let usual = std::env::var("PATH")?;
-    let refused = |path: &str| {
-        let build = workspace.rbuild(&["context"])?.env("PATH", path);
-        let finished = build.env("DOCKER_CONFIG", &config).run()?;
-        ensure!(finished.code() == Some(1), "{}", finished.stderr);
-        let missing = "docker-credential-evil";
-        ensure!(finished.stderr.contains(missing), "{}", finished.stderr);
-        canary.check()
-    };
-    install("docker-credential-evil")?;
-    // Not even where the search path has relative directories in it.
-    for path in [":", ".:", "context:"] {
-        refused(&format!("{path}{usual}"))?;
-    }
-    for name in [
-        "git",
-        "newuidmap",
-        "newgidmap",
-        "docker",
-        "podman",
-        "pasta",
-        "slirp4netns",
-    ] {
-        install(name)?;
-    }
-    refused(&usual)
-}
-
-/// A layer that is larger than what rbuild may keep in memory; `make stress` has a far larger one.
-fn d01_memory(suite: &Suite) -> anyhow::Result<()> {
-    const LIMIT_MIB: u64 = 256;
-    let size_mib = match std::env::var_os("RBUILD_STRESS_ROUNDS") {
-        Some(_) => 10 << 10,
-        None => LIMIT_MIB + 64,
-    };
-    let workspace = suite.workspace(Account::Ordinary)?;
-    let start = header(EntryType::Regular, "large", "", size_mib << 20);
-    let start = workspace.write("start", start.as_bytes())?;
-    let packed = |filter: &str| {
-        let script = format!(
-            "{{ cat \"$1\"; yes | head -c $(( $2 << 20 )); head -c 1024 /dev/zero; }} | {filter}"
-        );
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &script, "sh"]).arg(&start);
-        let output = shell.arg(size_mib.to_string()).output()?;
-        ensure!(output.status.success(), "{output:?}");
-        Ok(output.stdout)
-    };
-    let sum = String::from_utf8(packed("sha256sum")?)?;
-    let layer = Layer {
-        media_type: "application/vnd.oci.image.layer.v1.tar+gzip",
-        blob: packed("gzip -1")?,
-        diff_id: format!("sha256:{}", sum.get(..64).context("a sum")?),
-    };
-    let large = image(&workspace, "large", [layer], |_, _| {})?;
-    workspace.write("context/Dockerfile", "FROM large\nRUN test -s /large\n")?;
-    let script = format!(
-        "ulimit -d {}; exec \"$0\" --build-context {large} -o type=cacheonly context",
-        LIMIT_MIB << 10
-    );
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", &script])
-        .arg(suite.binary())
-        .env("RBUILD_ROOT", workspace.store())
-        .env("HOME", workspace.path())
-        .current_dir(workspace.path());
-    workspace.account.apply(&mut shell)?;
-    peer::run(&mut shell)?;
-    Ok(())
 }

@@ -5,15 +5,20 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::process::Command;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
+use tar::EntryType;
 use testkit::rbuild::Finished;
 use testkit::{Account, Rbuild, Suite, Workspace};
+
+use crate::images_of_others::{Layer, header, image};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("memory_of_a_large_layer", large_layer),
     ("memory_of_many_files", many_files),
     ("memory_of_a_pull", pull),
+    ("d01_memory_does_not_grow_with_a_layer", d01_memory),
 ];
 
 /// What any build may take at most.
@@ -124,4 +129,37 @@ fn pull(suite: &Suite) -> anyhow::Result<()> {
     let again = format!("{}/memory/large:2", suite.registry.host());
     let pulled = build(&other, &["-t", &again, "--push"])?.succeed()?;
     is_modest(&pulled, "a pull, a step and a push")
+}
+
+/// A layer of a base that is larger than what rbuild may keep in memory.
+fn d01_memory(suite: &Suite) -> anyhow::Result<()> {
+    const LIMIT_MIB: u64 = LIMIT_BYTES >> 20;
+    let size_mib = if is_full() { 10 << 10 } else { LIMIT_MIB + 64 };
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let start = header(EntryType::Regular, "large", "", size_mib << 20);
+    let start = workspace.write("start", start.as_bytes())?;
+    let packed = |filter: &str| {
+        let script = format!(
+            "{{ cat \"$1\"; yes | head -c $(( $2 << 20 )); head -c 1024 /dev/zero; }} | {filter}"
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, "sh"]).arg(&start);
+        let output = shell.arg(size_mib.to_string()).output()?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(output.stdout)
+    };
+    let sum = String::from_utf8(packed("sha256sum")?)?;
+    let layer = Layer {
+        media_type: "application/vnd.oci.image.layer.v1.tar+gzip",
+        blob: packed("gzip -1")?,
+        diff_id: format!("sha256:{}", sum.get(..64).context("a sum")?),
+    };
+    let large = image(&workspace, "large", [layer], |_, _| {})?;
+    workspace.write("context/Dockerfile", "FROM large\nRUN test -s /large\n")?;
+    let script = format!(
+        "ulimit -d {}; exec rbuild --build-context {large} -o type=cacheonly context",
+        LIMIT_MIB << 10
+    );
+    workspace.script(&script)?.succeed()?;
+    Ok(())
 }
