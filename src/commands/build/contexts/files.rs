@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf, absolute};
 
 use dockerfile::{Source, ignore};
 use graph::ignore::Patterns;
@@ -32,19 +32,14 @@ impl Place {
                 name: PathBuf::from("Dockerfile"),
             };
         };
-        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        if let Ok(name) = absolute(file).strip_prefix(absolute(context)) {
+        if let Some(name) = name_within(context, file) {
             return Self {
                 directory: context.to_owned(),
-                name: name.to_owned(),
+                name,
             };
         }
-        let directory = match file.parent() {
-            Some(parent) if parent != Path::new("") => parent.to_owned(),
-            Some(_) | None => PathBuf::from("."),
-        };
         Self {
-            directory,
+            directory: directory_of(file).to_owned(),
             name: file.file_name().map(PathBuf::from).unwrap_or_default(),
         }
     }
@@ -116,6 +111,30 @@ impl Place {
         let mut name = dockerfile.as_os_str().to_owned();
         name.push(".dockerignore");
         IgnoreFile::read(&self.directory, Path::new(&name))
+    }
+}
+
+/// Returns the path of `file` below `context`, if it is there.
+///
+/// What is written below the context counts as such even if a link on the way leads out: then it is
+/// refused, as the link may be somebody else's. Where `..` is written, or nothing in common, the
+/// directories themselves are compared.
+fn name_within(context: &Path, file: &Path) -> Option<PathBuf> {
+    let (whole, above) = (absolute(file).ok()?, absolute(context).ok()?);
+    let as_written = whole.strip_prefix(above).ok();
+    let is_plain = |name: &&Path| !name.components().any(|part| part == Component::ParentDir);
+    if let Some(name) = as_written.filter(is_plain) {
+        return Some(name.to_owned());
+    }
+    let directory = directory_of(file).canonicalize().ok()?;
+    let below = directory.strip_prefix(context.canonicalize().ok()?);
+    Some(below.ok()?.join(file.file_name()?))
+}
+
+fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) | None => Path::new("."),
     }
 }
 

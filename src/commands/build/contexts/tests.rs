@@ -73,6 +73,29 @@ fn c11_a_named_file_is_not_looked_for_in_the_context() {
 }
 
 #[test]
+fn c11_a_named_file_is_found_through_the_directory_above() {
+    let files = folder(&[
+        ("ctx/Dockerfile", "root"),
+        ("ctx/sub/Dockerfile", "sub"),
+        ("other/Dockerfile", "other"),
+    ]);
+    symlink("../../other/Dockerfile", files.path().join("ctx/sub/out")).unwrap();
+    symlink("../Dockerfile", files.path().join("ctx/sub/within")).unwrap();
+    for (words, expected) in [
+        ("-f @/ctx/../other/Dockerfile @/ctx", "Dockerfile: other"),
+        ("-f @/ctx/sub/../Dockerfile @/ctx", "Dockerfile: root"),
+        ("-f @/other/../ctx/sub/Dockerfile @/ctx", "Dockerfile: sub"),
+        ("-f @/ctx/sub/Dockerfile @/ctx/../ctx", "Dockerfile: sub"),
+        // It lies in the context, by whatever way, so it may be a link to another place there.
+        ("-f @/other/../ctx/sub/within @/ctx", "within: root"),
+    ] {
+        assert_eq!(text(files.path(), words), expected, "{words}");
+    }
+    let out = read(files.path(), "-f @/other/../ctx/sub/out @/ctx").unwrap_err();
+    assert!(out.contains("leads out of its directory"), "{out}");
+}
+
+#[test]
 fn a_context_has_to_be_a_directory() {
     let files = folder(&[("file", "")]);
     insta::assert_snapshot!(read(files.path(), "@/none").unwrap_err(), @r#"ERROR: unable to prepare context: path "@/none" not found"#);
