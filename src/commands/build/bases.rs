@@ -131,8 +131,11 @@ async fn resolve(
     let resolved = lookup.find(&request.source, &request.platform);
     let resolved = resolved.await.map_err(|error| {
         let site = site(parsed, definition, &request.source);
-        let almost_stage = site.as_ref().and_then(|site| site.help(parsed));
-        let failure = Failure::new(&error, almost_stage.or(error.help())).of_build();
+        let help = match &site {
+            Some(site) => site.help(parsed, definition, error.help()),
+            None => error.help(),
+        };
+        let failure = Failure::new(&error, help).of_build();
         let excerpt = site.map(|site| Excerpt {
             source: Arc::clone(source),
             instruction: site.instruction,
@@ -177,14 +180,44 @@ struct Site<'a> {
     /// The name, or the option that it is part of.
     mark: Span,
     instruction: Span,
+    role: Role,
+}
+
+/// What an image is named for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// FROM
+    Base,
+    /// `--from` and `from=`
+    Source,
 }
 
 impl Site<'_> {
-    /// Says so if the name is almost that of a stage.
-    fn help(&self, dockerfile: &Dockerfile) -> Option<String> {
+    /// Says so if the name is almost that of a stage, or was perhaps meant for something else than an
+    /// image; `help` is on the image.
+    fn help(
+        &self,
+        dockerfile: &Dockerfile,
+        definition: &Definition,
+        help: Option<String>,
+    ) -> Option<String> {
+        let name = self.name;
         let stages = dockerfile.stages.iter().filter_map(|stage| stage.name());
-        let nearest = suggestion(&self.name.to_lowercase(), stages)?;
-        Some(format!("did you mean the stage `{nearest}`?"))
+        if let Some(nearest) = suggestion(&name.to_lowercase(), stages) {
+            return Some(format!("did you mean the stage `{nearest}`?"));
+        }
+        let contexts = definition.contexts.keys().map(String::as_str);
+        if let Some(nearest) = suggestion(name, contexts) {
+            return Some(format!("did you mean the build context `{nearest}`?"));
+        }
+        if self.role == Role::Base || name.contains(['/', ':', '.', '@']) {
+            return help;
+        }
+        let meant = format!("`{name}` is no stage and no --build-context, so an image is meant");
+        Some(match help {
+            Some(help) => format!("{meant}; {help}"),
+            None => meant,
+        })
     }
 }
 
@@ -224,6 +257,7 @@ fn names(stage: &Stage) -> Vec<Site<'_>> {
         name: &image.text,
         mark: image.span,
         instruction: stage.from.span,
+        role: Role::Base,
     }];
     for instruction in &stage.instructions {
         if let Kind::Copy(copy) = &instruction.kind {
@@ -231,6 +265,7 @@ fn names(stage: &Stage) -> Vec<Site<'_>> {
                 name: &from.text,
                 mark: from.span,
                 instruction: instruction.span,
+                role: Role::Source,
             }));
         }
         if let Kind::Run(run) = &instruction.kind {
@@ -241,6 +276,7 @@ fn names(stage: &Stage) -> Vec<Site<'_>> {
                         name: field.value.as_deref()?,
                         mark: mount.place(field),
                         instruction: instruction.span,
+                        role: Role::Source,
                     })
                 }));
             }
@@ -251,20 +287,44 @@ fn names(stage: &Stage) -> Vec<Site<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
+    use crate::args::{Cli, Command};
+    use crate::commands::build::options::Options;
+    use crate::environment::Environment;
+
+    fn definition(line: &str) -> Definition {
+        let cli = Cli::read(line.split(' ').map(OsString::from));
+        let Ok(Command::Build(args)) = cli.map(|cli| cli.command) else {
+            panic!("no build");
+        };
+        let options = Options::read(*args, &Environment::default());
+        options.unwrap().definition
+    }
 
     #[test]
-    fn an_image_that_is_almost_a_stage_is_told_so() {
-        let text = "FROM scratch AS builder\nCOPY --from=other /a /\nCOPY --from=biulder /a /\n";
+    fn a_name_that_was_meant_for_something_else_is_told_so() {
+        let text = "FROM scratch AS builder\nCOPY --from=other /a /\nCOPY --from=biulder /a /\n\
+                    RUN --mount=from=assest x\nCOPY --from=a/b /a /\nFROM thing\n";
         let source = Source::new("Dockerfile", text);
         let parsed = dockerfile::parse(&source).unwrap();
+        let definition = definition("rbuild --build-context assets=docker-image://scratch .");
         let names: Vec<Site<'_>> = parsed.stages.iter().flat_map(names).collect();
-        let wanted: Vec<&Site<'_>> = names.iter().filter(|site| site.name == "biulder").collect();
-        assert_eq!(source.slice(wanted[0].mark), "biulder");
+        let help = |name: &str| {
+            let site = names.iter().find(|site| site.name == name).unwrap();
+            site.help(&parsed, &definition, Some("dial".to_owned()))
+                .unwrap()
+        };
+        assert_eq!(help("biulder"), "did you mean the stage `builder`?");
+        assert_eq!(help("assest"), "did you mean the build context `assets`?");
         assert_eq!(
-            wanted[0].help(&parsed).as_deref(),
-            Some("did you mean the stage `builder`?")
+            help("other"),
+            "`other` is no stage and no --build-context, so an image is meant; dial"
         );
-        assert_eq!(names[1].help(&parsed), None);
+        assert_eq!(help("a/b"), "dial");
+        assert_eq!(help("thing"), "dial");
+        let misspelt = names.iter().find(|site| site.name == "biulder");
+        assert_eq!(source.slice(misspelt.unwrap().mark), "biulder");
     }
 }
