@@ -38,6 +38,10 @@ pub(crate) enum Class {
     Internal,
     /// The user gave up.
     Cancelled,
+    /// The program that was to be run cannot be executed.
+    NotExecutable,
+    /// The program that was to be run is not there.
+    NoProgram,
 }
 
 impl Class {
@@ -48,6 +52,9 @@ impl Class {
             Self::Usage => 2,
             Self::Internal => 3,
             Self::Cancelled => 130,
+            // Shells' own, which `docker run` has taken over.
+            Self::NotExecutable => 126,
+            Self::NoProgram => 127,
         }
     }
 }

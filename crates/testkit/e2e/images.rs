@@ -55,6 +55,15 @@ fn names(suite: &Suite) -> anyhow::Result<()> {
         run(&workspace, "run example.com/team/app")? == "one",
         "another image runs"
     );
+    for (program, code) in [("nothing", 127), ("/text", 126)] {
+        let finished = workspace.rbuild(&["run", "app:1", program])?.run()?;
+        ensure!(
+            finished.code() == Some(code),
+            "{program}: {:?}, {}",
+            finished.code(),
+            finished.stderr
+        );
+    }
     let nowhere = format!("{}/images/nowhere:1", suite.registry.host());
     let refused = refusal(&workspace, &format!("run {nowhere}"))?;
     ensure!(

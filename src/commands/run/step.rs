@@ -8,7 +8,8 @@ use graph::op::NetworkMode;
 use oci::RunConfig;
 use sandbox::network::{Networks, PrivateNetwork, Taken};
 use sandbox::{
-    Architecture, Emulation, Emulators, Isolation, Network, RootFs, Stdio, StepSpec, StepStatus,
+    Architecture, Emulation, Emulators, Isolation, Network, RootFs, Stdio, StepError, StepSpec,
+    StepStatus,
 };
 use solver::Stacks;
 use store::Store;
@@ -16,7 +17,7 @@ use store::Store;
 use super::RunArgs;
 use super::image::Image;
 use crate::ui::printable::without_os_numbers;
-use crate::ui::report::Failure;
+use crate::ui::report::{Class, Failure};
 use crate::{interrupt, ui};
 
 /// What the sandbox looks for programs in where the image does not say.
@@ -90,10 +91,31 @@ pub(super) fn run(
     let spec = spec(isolation, &image.config.config, args, argv, root, seen)?;
     let stdio = stdio().map_err(failure)?;
     let step = sandbox::spawn(&spec, stdio);
-    let step = step.map_err(|error| Failure::new(&error, error.help()))?;
+    let step = step.map_err(|error| not_run(&error))?;
     let status = interrupt::pass_on(step)?;
     drop(network);
-    status.map_err(|error| Failure::new(&error, error.help()))
+    status.map_err(|error| not_run(&error))
+}
+
+/// Why there is no exit code of the command.
+fn not_run(error: &StepError) -> Failure {
+    let is_missing = matches!(
+        error,
+        StepError::CommandNotFound { .. } | StepError::NoInterpreter { .. }
+    );
+    let is_no_program = matches!(
+        error,
+        StepError::NotExecutable { .. } | StepError::WrongFormat { .. }
+    );
+    let class = match (is_missing, is_no_program) {
+        (true, _) => Class::NoProgram,
+        (false, true) => Class::NotExecutable,
+        (false, false) => Class::Failed,
+    };
+    Failure {
+        class,
+        ..Failure::new(error, error.help())
+    }
 }
 
 /// Returns a network of the command's own; says so if this machine has none to give.

@@ -166,7 +166,9 @@ fn classes_have_the_exit_codes_of_the_house() {
         Class::Usage,
         Class::Internal,
         Class::Cancelled,
+        Class::NotExecutable,
+        Class::NoProgram,
     ]
     .map(Class::code);
-    assert_eq!(codes, [1, 2, 3, 130]);
+    assert_eq!(codes, [1, 2, 3, 130, 126, 127]);
 }

@@ -61,7 +61,9 @@ impl CopyError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Select { ignored: true, .. } => Some(
-                "the file is there, but .dockerignore keeps it out of the build context".to_owned(),
+                "the file is there, but .dockerignore, or the Dockerfile's own ignore file, keeps it \
+                 out of the build context"
+                    .to_owned(),
             ),
             Self::NoAccounts => {
                 Some("use numeric ids: there is no /etc/passwd to look the name up in".to_owned())
