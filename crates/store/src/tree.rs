@@ -1,10 +1,10 @@
 //! Copied trees: a stack of layers as one plain directory, for where overlayfs cannot show it.
 //!
 //! ```text
-//! layers ──copy──► tree ──scan──► record
-//!                   │ a step changes it │
-//!                   ▼                   ▼
-//!                  tree ───compare────────► layer in overlayfs's form, and the next record
+//! layers ──copy──► tree ──scan──► record ──┐
+//!                   │ a step changes it    ├─compare──► layer in overlayfs's form
+//!                   ▼                      │
+//!                  tree ──scan──► record ──┘
 //! ```
 //!
 //! The layer that comes out is the one that overlayfs would have left for the same step: what was
@@ -17,12 +17,17 @@
 //! One thing is better than with overlayfs, and may show in a layer: names of one file stay names of
 //! one file when it is written to through one of them.
 //!
+//! Copying and scanning look at every file, so several threads share them. Comparing looks at records, and
+//! at the files that have changed.
+//!
 //! Every name is used below a directory handle, and no link is followed.
 
 mod compare;
 mod copy;
 mod node;
+mod pool;
 mod record;
+mod scan;
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -34,8 +39,9 @@ use ownership::Owner;
 use crate::disk::{self, DiskError, Doing};
 use crate::layer::{LayerDraft, Layers};
 use crate::scratch::Scratch;
-use compare::Walk;
+use compare::Change;
 use record::Record;
+use scan::NullDevices;
 
 /// Deepest directory; every level holds descriptors. Nothing deeper can be packed.
 const MAX_DEPTH: usize = 512;
@@ -70,7 +76,7 @@ impl Layers {
             recorded: Record::default(),
         };
         tree.renew_root()?;
-        tree.recorded = Walk::of(&tree.directory).scan()?;
+        tree.recorded = scan::scan(&tree.directory, NullDevices::Skip)?;
         tree.settle()?;
         Ok(tree)
     }
@@ -101,8 +107,15 @@ impl CopiedTree {
         put_back: &[PathBuf],
     ) -> Result<(), DiskError> {
         let put_back: BTreeSet<&Path> = put_back.iter().flat_map(|path| path.ancestors()).collect();
-        let walk = Walk::of(&self.directory);
-        self.recorded = walk.compare(&self.recorded, draft.fs(), lowers, &put_back)?;
+        let now = scan::scan(&self.directory, NullDevices::Remove)?;
+        let change = Change {
+            before: &self.recorded,
+            now: &now,
+            lowers,
+            put_back: &put_back,
+        };
+        compare::save(&self.directory, &change, draft.fs())?;
+        self.recorded = now;
         self.renew_root()?;
         self.settle()
     }

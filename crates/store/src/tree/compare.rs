@@ -1,6 +1,6 @@
-//! Walking a tree: to record it, and to find out and save what has changed since it was recorded.
+//! Finding out what has changed in a tree between two records of it, and saving that as a layer.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, btree_map};
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,217 +8,138 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::node;
 use super::record::{Directory, Facts, Identity, Node, Record};
-use super::{MAX_DEPTH, node};
 use crate::disk::{self, DiskError, Doing};
 use crate::layer::whiteout;
 
-/// A walk through a tree.
-pub(super) struct Walk<'a> {
+/// What a tree was and is.
+pub(super) struct Change<'a> {
+    pub(super) before: &'a Record,
+    pub(super) now: &'a Record,
+    /// What the tree was equal to, topmost first.
+    pub(super) lowers: &'a [PathBuf],
+    /// Directories whose entries were changed and changed back.
+    pub(super) put_back: &'a BTreeSet<&'a Path>,
+}
+
+/// Makes the empty directory `layer` the layer of what has changed in the tree at `top`.
+pub(super) fn save(top: &Path, change: &Change<'_>, layer: &Path) -> Result<(), DiskError> {
+    let root = disk::open_directory(layer)?;
+    let mut walk = Walk {
+        top,
+        change,
+        levels: vec![Level {
+            name: c"",
+            entries: change.now.directories[0].entries.iter(),
+            now: &change.now.directories[0],
+            before: change.before.directories.first(),
+            fd: Some(disk::open_directory(top)?),
+            saved: Some(root.try_clone().doing("opening", layer)?),
+        }],
+        layer,
+        root,
+        links: HashMap::new(),
+    };
+    while let Some(level) = walk.levels.last_mut() {
+        match level.entries.next() {
+            Some((name, node)) => walk.entry(name, node)?,
+            None => {
+                walk.mark_what_is_gone()?;
+                walk.dress()?;
+                walk.levels.pop();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A walk through the record of a tree; the tree itself is looked at where it has changed.
+struct Walk<'a> {
     top: &'a Path,
+    change: &'a Change<'a>,
     /// From the root to where the walk is.
-    levels: Vec<Level>,
-    record: Record,
-    saving: Option<Saving<'a>>,
-}
-
-struct Level {
-    name: CString,
-    fd: OwnedFd,
-    /// What is still to be looked at.
-    names: std::vec::IntoIter<CString>,
-    /// Its place in the record, and in that of before if it is the same directory.
-    now: usize,
-    before: Option<usize>,
-    /// The same directory in the layer, once it has to be there.
-    saved: Option<OwnedFd>,
-}
-
-/// Where changes are saved to.
-struct Saving<'a> {
+    levels: Vec<Level<'a>>,
     layer: &'a Path,
     root: OwnedFd,
-    before: &'a Record,
-    /// What the tree was equal to, topmost first.
-    lowers: &'a [PathBuf],
-    put_back: &'a BTreeSet<&'a Path>,
     /// First names of files that have several.
     links: HashMap<Identity, PathBuf>,
 }
 
+struct Level<'a> {
+    name: &'a CStr,
+    /// What is still to be looked at.
+    entries: btree_map::Iter<'a, CString, Node>,
+    now: &'a Directory,
+    /// As it was, if it is the same directory.
+    before: Option<&'a Directory>,
+    /// Once it has to be looked at.
+    fd: Option<OwnedFd>,
+    /// The same directory in the layer, once it has to be there.
+    saved: Option<OwnedFd>,
+}
+
 impl<'a> Walk<'a> {
-    pub(super) fn of(top: &'a Path) -> Self {
-        Self {
-            top,
-            levels: Vec::new(),
-            record: Record::default(),
-            saving: None,
+    /// Saves a name if it has changed; goes into a directory.
+    fn entry(&mut self, name: &'a CStr, node: &'a Node) -> Result<(), DiskError> {
+        let before = self.levels.last().and_then(|level| level.before);
+        let was = before.and_then(|before| before.entries.get(name));
+        if let Some(place) = node.directory {
+            return self.subdirectory(name, was, &node.facts, &self.change.now.directories[place]);
         }
-    }
-
-    /// Records the tree.
-    pub(super) fn scan(mut self) -> Result<Record, DiskError> {
-        self.run(None)?;
-        Ok(self.record)
-    }
-
-    /// Records the tree, and makes an empty directory the layer of what differs from `before`.
-    pub(super) fn compare(
-        mut self,
-        before: &'a Record,
-        layer: &'a Path,
-        lowers: &'a [PathBuf],
-        put_back: &'a BTreeSet<&'a Path>,
-    ) -> Result<Record, DiskError> {
-        let root = disk::open_directory(layer)?;
-        let saved = root.try_clone().doing("opening", layer)?;
-        self.saving = Some(Saving {
-            layer,
-            root,
-            before,
-            lowers,
-            put_back,
-            links: HashMap::new(),
-        });
-        self.run(Some(saved))?;
-        Ok(self.record)
-    }
-
-    fn run(&mut self, saved: Option<OwnedFd>) -> Result<(), DiskError> {
-        let root = disk::open_directory(self.top)?;
-        let before = self.saving.as_ref().map(|_| 0);
-        self.enter(CString::default(), root, BTreeMap::new(), before)?;
-        self.levels[0].saved = saved;
-        while let Some(level) = self.levels.last_mut() {
-            match level.names.next() {
-                Some(name) => self.entry(name)?,
-                None => {
-                    self.mark_what_is_gone()?;
-                    self.dress()?;
-                    self.levels.pop();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes into a directory; `before` is where it was recorded.
-    fn enter(
-        &mut self,
-        name: CString,
-        fd: OwnedFd,
-        xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-        before: Option<usize>,
-    ) -> Result<(), DiskError> {
-        let path = self.at(&name);
-        if self.levels.len() > MAX_DEPTH {
-            let error = io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("more than {MAX_DEPTH} directories, one in the other"),
-            );
-            return Err(error).doing("reading", &path);
-        }
-        let entries = disk::entries(&fd).doing("reading", &path)?;
-        let mut names: Vec<CString> = entries.into_iter().map(|entry| entry.name).collect();
-        names.sort();
-        self.levels.push(Level {
-            name,
-            fd,
-            names: names.into_iter(),
-            now: self.record.directories.len(),
-            before,
-            saved: None,
-        });
-        self.record.directories.push(Directory {
-            xattrs,
-            entries: BTreeMap::new(),
-        });
-        Ok(())
-    }
-
-    fn before(&self) -> Option<&'a Directory> {
-        let before = self.saving.as_ref()?.before;
-        before.directories.get(self.levels.last()?.before?)
-    }
-
-    /// Records one name, and saves it if it has changed; goes into a directory.
-    fn entry(&mut self, name: CString) -> Result<(), DiskError> {
-        let facts = Facts::of(self.fd(), &name).doing("reading", &self.at(&name))?;
-        if facts.is_null_device() {
-            // A layer would say with it that something is gone. Overlayfs lets nobody make one.
-            if self.saving.is_some() {
-                let removed = rustix::fs::unlinkat(self.fd(), &name, AtFlags::empty());
-                removed.doing("removing", &self.at(&name))?;
-            }
-            return Ok(());
-        }
-        self.record.newest = self.record.newest.max(facts.changed);
-        let was = self
-            .before()
-            .and_then(|before| before.entries.get(&name))
-            .copied();
-        let is_directory = facts.kind() == FileType::Directory;
-        let here = self.levels[self.levels.len() - 1].now;
-        let place = self.record.directories.len();
-        let node = Node {
-            facts,
-            directory: is_directory.then_some(place),
-        };
-        self.record.directories[here]
-            .entries
-            .insert(name.clone(), node);
-        if is_directory {
-            return self.subdirectory(name, was, &facts);
-        }
-        if self.saving.is_some() && self.has_changed(&name, was, &facts)? {
-            self.save(&name, &facts)?;
+        if self.has_changed(name, was, &node.facts)? {
+            self.save(name, &node.facts)?;
         }
         Ok(())
     }
 
     fn subdirectory(
         &mut self,
-        name: CString,
-        was: Option<Node>,
+        name: &'a CStr,
+        was: Option<&'a Node>,
         facts: &Facts,
+        now: &'a Directory,
     ) -> Result<(), DiskError> {
-        let path = self.at(&name);
-        let fd = disk::open_directory_at(self.fd(), &name).doing("opening", &path)?;
-        let xattrs = node::attributes(&fd).doing("reading the attributes of", &path)?;
         let same = was.filter(|was| was.facts.identity == facts.identity);
-        let same = same.and_then(|same| Some((same.facts, same.directory?)));
-        let is_dressed_alike = same.is_some_and(|(was, place)| {
-            let saving = self.saving.as_ref();
-            let before = saving.and_then(|saving| saving.before.directories.get(place));
-            facts.is_dressed_like(&was) && before.is_some_and(|before| before.xattrs == xattrs)
+        let same = same.and_then(|same| {
+            let before = self.change.before.directories.get(same.directory?)?;
+            Some((same.facts, before))
+        });
+        let is_dressed_alike = same.is_some_and(|(was, before)| {
+            facts.is_dressed_like(&was) && before.xattrs == now.xattrs
         });
         let is_untouched = same.is_some_and(|(was, _)| was.changed == facts.changed);
-        self.enter(name, fd, xattrs, same.map(|(_, place)| place))?;
-        if self.saving.is_none() || is_dressed_alike && (is_untouched || self.is_put_back()) {
+        self.levels.push(Level {
+            name,
+            entries: now.entries.iter(),
+            now,
+            before: same.map(|(_, before)| before),
+            fd: None,
+            saved: None,
+        });
+        if is_dressed_alike && (is_untouched || self.is_put_back()) {
             return Ok(());
         }
         self.enter_layer()?;
         if was.is_some() && same.is_none() {
             let saved = self.levels.last().and_then(|level| level.saved.as_ref());
             let marked = saved.map(whiteout::make_opaque).transpose();
-            marked.doing("marking as opaque", &path)?;
+            marked.doing("marking as opaque", &self.here())?;
         }
         Ok(())
     }
 
     /// Says in the layer what the directory where the walk is has no more.
     fn mark_what_is_gone(&mut self) -> Result<(), DiskError> {
-        let Some(before) = self.before() else {
+        let Some(level) = self.levels.last() else {
             return Ok(());
         };
-        for name in before.entries.keys() {
-            let here = self.levels[self.levels.len() - 1].now;
-            if self.record.directories[here].entries.contains_key(name) {
-                continue;
-            }
+        let (before, now) = (level.before, level.now);
+        let names = before.into_iter().flat_map(|before| before.entries.keys());
+        for name in names.filter(|&name| !now.entries.contains_key(name)) {
             self.enter_layer()?;
             if let Some(Level {
                 saved: Some(saved), ..
@@ -231,16 +152,14 @@ impl<'a> Walk<'a> {
     }
 
     fn is_put_back(&self) -> bool {
-        let path = self.path();
-        let saving = self.saving.as_ref();
-        saving.is_some_and(|saving| saving.put_back.contains(path.as_path()))
+        self.change.put_back.contains(self.path().as_path())
     }
 
     /// Whether overlayfs would have copied up, or made, what has this name.
     fn has_changed(
-        &self,
+        &mut self,
         name: &CStr,
-        was: Option<Node>,
+        was: Option<&Node>,
         facts: &Facts,
     ) -> Result<bool, DiskError> {
         let Some(was) = was.map(|was| was.facts) else {
@@ -255,25 +174,29 @@ impl<'a> Walk<'a> {
         // Losing one of its names is a change of a file that overlayfs knows nothing of. Whether there
         // was more to it only its content tells.
         let lost_a_name = facts.links < was.links;
-        Ok(!lost_a_name || !self.equals_layer(name).doing("comparing", &self.at(name))?)
+        if !lost_a_name {
+            return Ok(true);
+        }
+        self.open()?;
+        let is_equal = self.equals_layer(name);
+        Ok(!is_equal.doing("comparing", &self.at(name))?)
     }
 
     /// Whether it was elsewhere for the length of a step, out of its reach.
     fn was_laid_aside(&self, name: &CStr) -> bool {
         let path = self.path().join(OsStr::from_bytes(name.to_bytes()));
-        let saving = self.saving.as_ref();
-        saving.is_some_and(|saving| saving.put_back.contains(path.as_path()))
+        self.change.put_back.contains(path.as_path())
     }
 
     /// Whether a file is what the layers have at its path.
     fn equals_layer(&self, name: &CStr) -> io::Result<bool> {
-        let Some(saving) = &self.saving else {
+        let Some(directory) = self.levels.last().and_then(|level| level.fd.as_ref()) else {
             return Ok(false);
         };
         let path = self.path().join(OsStr::from_bytes(name.to_bytes()));
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        for lower in saving.lowers {
+        for lower in self.change.lowers {
             let lower = disk::open_directory(lower).map_err(|error| error.source)?;
             let theirs = match rustix::fs::openat2(&lower, &path, flags, Mode::empty(), resolve) {
                 Ok(file) => file,
@@ -281,7 +204,7 @@ impl<'a> Walk<'a> {
                 // It is no file that has content.
                 Err(_) => return Ok(false),
             };
-            let ours = rustix::fs::openat(self.fd(), name, flags, Mode::empty())?;
+            let ours = rustix::fs::openat(directory, name, flags, Mode::empty())?;
             let have_equal_attributes = node::attributes(&ours)? == node::attributes(&theirs)?;
             return Ok(have_equal_attributes && same_bytes(File::from(ours), File::from(theirs))?);
         }
@@ -292,36 +215,47 @@ impl<'a> Walk<'a> {
     fn save(&mut self, name: &CStr, facts: &Facts) -> Result<(), DiskError> {
         self.enter_layer()?;
         let path = self.path().join(OsStr::from_bytes(name.to_bytes()));
-        let Some(level) = self.levels.last() else {
+        let Some(Level {
+            fd: Some(from),
+            saved: Some(to),
+            ..
+        }) = self.levels.last()
+        else {
             return Ok(());
         };
-        let (Some(saving), Some(to)) = (&mut self.saving, &level.saved) else {
-            return Ok(());
-        };
-        let at = saving.layer.join(&path);
+        let at = self.layer.join(&path);
         if facts.links > 1 {
-            if let Some(first) = saving.links.get(&facts.identity) {
-                let linked = rustix::fs::linkat(&saving.root, first, to, name, AtFlags::empty());
+            if let Some(first) = self.links.get(&facts.identity) {
+                let linked = rustix::fs::linkat(&self.root, first, to, name, AtFlags::empty());
                 return linked.doing("linking", &at);
             }
-            saving.links.insert(facts.identity, path);
+            self.links.insert(facts.identity, path);
         }
-        node::copy(level.fd.as_fd(), name, to.as_fd()).doing("copying to", &at)
+        node::copy(from.as_fd(), name, to.as_fd()).doing("copying to", &at)
+    }
+
+    /// Opens the directory where the walk is, and those above it.
+    fn open(&mut self) -> Result<(), DiskError> {
+        for depth in 1..self.levels.len() {
+            if let (None, Some(parent)) = (&self.levels[depth].fd, &self.levels[depth - 1].fd) {
+                let opened = disk::open_directory_at(parent, self.levels[depth].name);
+                self.levels[depth].fd = Some(opened.doing("opening", &self.here())?);
+            }
+        }
+        Ok(())
     }
 
     /// Makes the directory where the walk is, and those above it, in the layer.
     fn enter_layer(&mut self) -> Result<(), DiskError> {
+        self.open()?;
         for depth in 1..self.levels.len() {
-            if self.levels[depth].saved.is_some() {
-                continue;
+            if let (None, Some(parent)) = (&self.levels[depth].saved, &self.levels[depth - 1].saved)
+            {
+                let name = self.levels[depth].name;
+                let made = rustix::fs::mkdirat(parent, name, Mode::RWXU)
+                    .and_then(|()| disk::open_directory_at(parent, name));
+                self.levels[depth].saved = Some(made.doing("creating", &self.here())?);
             }
-            let Some(parent) = &self.levels[depth - 1].saved else {
-                continue;
-            };
-            let name = &self.levels[depth].name;
-            let made = rustix::fs::mkdirat(parent, name, Mode::RWXU)
-                .and_then(|()| disk::open_directory_at(parent, name));
-            self.levels[depth].saved = Some(made.doing("creating", &self.here())?);
         }
         Ok(())
     }
@@ -329,7 +263,7 @@ impl<'a> Walk<'a> {
     /// Gives the directory where the walk is its attributes in the layer, if it is there.
     fn dress(&self) -> Result<(), DiskError> {
         let Some(Level {
-            fd,
+            fd: Some(fd),
             saved: Some(saved),
             ..
         }) = self.levels.last()
@@ -337,10 +271,6 @@ impl<'a> Walk<'a> {
             return Ok(());
         };
         node::dress_directory(saved, fd).doing("setting the attributes of", &self.here())
-    }
-
-    fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.levels[self.levels.len() - 1].fd.as_fd()
     }
 
     /// Where the walk is, from the root.

@@ -5,22 +5,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, OsStr};
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{MAX_DEPTH, node};
+use super::{MAX_DEPTH, node, pool};
 use crate::disk::{self, DiskError, Doing};
 use crate::layer::whiteout::{self, Sign};
-
-/// More do not help: the file system's journal is one.
-const WORKERS: usize = 4;
 
 /// Copies what `lowers` show, topmost first, into the empty directory `to`.
 pub(super) fn stack(lowers: &[PathBuf], to: &Path) -> Result<(), DiskError> {
@@ -33,32 +28,17 @@ pub(super) fn stack(lowers: &[PathBuf], to: &Path) -> Result<(), DiskError> {
             break;
         }
     }
-    let all = (0..layers.len()).collect();
+    let root = Task {
+        path: PathBuf::new(),
+        layers: (0..layers.len()).collect(),
+    };
     let copying = Copying {
         layers,
         root: disk::open_directory(to)?,
         to,
         links: Mutex::default(),
-        queue: Mutex::new(Queue {
-            tasks: vec![Task {
-                path: PathBuf::new(),
-                layers: all,
-            }],
-            busy: 0,
-            failure: None,
-        }),
-        changed: Condvar::new(),
     };
-    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    thread::scope(|scope| {
-        for _ in 1..workers.min(WORKERS) {
-            scope.spawn(|| copying.work());
-        }
-        copying.work();
-    });
-    let queue = copying.queue.into_inner();
-    let failure = queue.unwrap_or_else(PoisonError::into_inner).failure;
-    failure.map_or(Ok(()), Err)
+    pool::work(vec![root], |task| copying.directory(&task))
 }
 
 struct Copying<'a> {
@@ -68,18 +48,10 @@ struct Copying<'a> {
     to: &'a Path,
     /// Where a file of a layer that has several names was copied to.
     links: Mutex<HashMap<(usize, u64), FirstName>>,
-    queue: Mutex<Queue>,
-    changed: Condvar,
 }
 
 /// Locked while the copy is being made.
 type FirstName = Arc<Mutex<Option<PathBuf>>>;
-
-struct Queue {
-    tasks: Vec<Task>,
-    busy: usize,
-    failure: Option<DiskError>,
-}
 
 /// A directory to be filled.
 struct Task {
@@ -96,34 +68,6 @@ struct Item {
 }
 
 impl Copying<'_> {
-    fn work(&self) {
-        let lock = || self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut queue = lock();
-        loop {
-            if queue.failure.is_some() {
-                break;
-            }
-            let Some(task) = queue.tasks.pop() else {
-                if queue.busy == 0 {
-                    break;
-                }
-                let waited = self.changed.wait(queue);
-                queue = waited.unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            queue.busy += 1;
-            drop(queue);
-            let done = self.directory(&task);
-            queue = lock();
-            queue.busy -= 1;
-            match done {
-                Ok(tasks) => queue.tasks.extend(tasks),
-                Err(error) => queue.failure = queue.failure.take().or(Some(error)),
-            }
-            self.changed.notify_all();
-        }
-    }
-
     /// Fills a directory; returns those that it has.
     fn directory(&self, task: &Task) -> Result<Vec<Task>, DiskError> {
         let target = self.to.join(&task.path);

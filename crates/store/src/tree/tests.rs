@@ -205,12 +205,15 @@ fn every_touch_is_in_the_layer_and_nothing_else() {
         rustix::fs::mknodat(cwd, tree.join("pipe"), FileType::Fifo, mode, 0).unwrap();
         rustix::fs::mknodat(cwd, tree.join("socket"), FileType::Socket, mode, 0).unwrap();
         // Would be a deletion in a layer.
-        rustix::fs::mknodat(cwd, tree.join("null"), FileType::CharacterDevice, mode, 0).unwrap();
+        for null in ["null", "empty/null"] {
+            let kind = FileType::CharacterDevice;
+            rustix::fs::mknodat(cwd, tree.join(null), kind, mode, 0).unwrap();
+        }
         let flags = XattrFlags::empty();
         fs::create_dir(tree.join("dir")).unwrap();
         rustix::fs::setxattr(tree.join("dir"), "user.overlay.opaque", b"y", flags).unwrap();
     };
-    assert_eq!(changed(&others), ["dir/", "pipe", "socket"]);
+    assert_eq!(changed(&others), ["dir/", "empty/", "pipe", "socket"]);
 }
 
 #[test]
