@@ -61,7 +61,10 @@ type Memo<K, V> = Mutex<BTreeMap<K, Arc<OnceCell<V>>>>;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Settings {
     Standard,
-    Loopback,
+    /// This machine, which no proxy is asked for; without TLS there is nobody to trust.
+    Loopback {
+        is_plain: bool,
+    },
     Public,
     Own(HostKey),
 }
@@ -344,7 +347,9 @@ impl Connections {
             Some(key) if self.hosts.get(&key).is_some_and(HostConfig::has_own_tls) => {
                 Settings::Own(key)
             }
-            _ if is_loopback => Settings::Loopback,
+            _ if is_loopback => Settings::Loopback {
+                is_plain: target.url.scheme() == "http",
+            },
             _ if target.reach == Reach::Public => {
                 self.guard.watch(&target.url);
                 Settings::Public
@@ -377,7 +382,9 @@ impl Connections {
             builder = builder.tls_certs_merge(certificates);
         }
         match settings {
-            Settings::Standard | Settings::Loopback => {}
+            Settings::Standard | Settings::Loopback { is_plain: false } => {}
+            // To read the certificates of the system takes longer than all else before the answer.
+            Settings::Loopback { is_plain: true } => builder = builder.tls_certs_only([]),
             Settings::Public => builder = builder.dns_resolver(self.guard.clone()),
             Settings::Own(key) => {
                 if let Some(config) = self.hosts.get(key) {

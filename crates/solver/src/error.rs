@@ -8,6 +8,7 @@ use store::DiskError;
 use store::layer::UnpackError;
 
 use crate::execute::Symptom;
+use crate::source::UnpackLayerError;
 
 pub use crate::execute::copy::{CopyError, ModeError, PlaceError, SelectError};
 
@@ -193,6 +194,15 @@ impl MountError {
             }
             Self::NoAgent { id } => Some(format!("forward an agent with --ssh {id}")),
             Self::CacheContent { .. } => None,
+        }
+    }
+}
+
+impl From<UnpackLayerError> for SolveErrorKind {
+    fn from(error: UnpackLayerError) -> Self {
+        match error {
+            UnpackLayerError::Fetch(error) => Self::Fetch(error),
+            UnpackLayerError::Unpack(error) => Self::Unpack(error),
         }
     }
 }

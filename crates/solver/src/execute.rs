@@ -1,5 +1,6 @@
 //! Execution: one vertex, from its inputs to its result.
 
+mod base;
 pub(crate) mod copy;
 mod cut_off;
 pub(crate) mod programs;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::op::{ContextName, MakeDirectoryOp, Op};
 use graph::{Graph, Vertex, VertexId};
-use oci::{BaseLayer, DiffId, Digest, Platform};
+use oci::{DiffId, Digest, Platform};
 use sandbox::identity::Owner;
 use sandbox::network::Networks;
 use sandbox::{Architecture, Emulation, How};
@@ -118,9 +119,13 @@ pub(crate) struct Execution {
     networks: Networks,
     /// Base layers that are unpacked, or being so.
     unpacked: Mutex<HashMap<DiffId, Arc<OnceCell<()>>>>,
+    /// One for each of them that may be under way.
+    arrivals: Semaphore,
     contexts: BTreeMap<ContextName, OnceCell<Arc<copy::OpenContext>>>,
     /// The vertices whose layers have to be on disk.
     read: BTreeSet<VertexId>,
+    /// The base images that have to be on disk for a step that has to be made.
+    grounds: BTreeSet<VertexId>,
     stacks: Arc<Stacks>,
 }
 
@@ -132,6 +137,7 @@ impl Execution {
         });
         let events = Arc::clone(&solver.events);
         let tell = move |reason: &str| events(Event::Copies { reason });
+        let read = read(graph);
         Self {
             stacks: Arc::new(Stacks::new(solver.store.clone(), Box::new(tell))),
             permits: Semaphore::new(solver.jobs.get()),
@@ -140,12 +146,14 @@ impl Execution {
             checked_bases: Mutex::default(),
             networks: Networks::default(),
             unpacked: Mutex::default(),
+            arrivals: Semaphore::new(source::LAYERS_AT_ONCE),
             contexts: solver
                 .contexts
                 .keys()
                 .map(|name| (name.clone(), OnceCell::new()))
                 .collect(),
-            read: read(graph),
+            grounds: base::grounds(graph, |id| solver.packing.is_some() && !read.contains(&id)),
+            read,
             solver,
         }
     }
@@ -325,35 +333,6 @@ impl Execution {
         Ok(blocking(move || store.lock(RESULT, &key)).await?)
     }
 
-    /// Unpacks what of `file_system` is not unpacked; returns its directories, topmost first.
-    async fn materialize(
-        self: &Arc<Self>,
-        vertex: VertexId,
-        file_system: &FileSystem,
-    ) -> Result<Vec<PathBuf>, SolveErrorKind> {
-        let mut unpacking = tokio::task::JoinSet::new();
-        for layer in file_system.layers() {
-            if let SolvedLayer::Base(layer) = layer {
-                let (execution, layer) = (Arc::clone(self), Arc::clone(layer));
-                unpacking.spawn(async move { execution.unpack(vertex, layer).await });
-            }
-        }
-        while let Some(unpacked) = unpacking.join_next().await {
-            match unpacked {
-                Ok(result) => result?,
-                Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
-                Err(_) => {}
-            }
-        }
-        let layers = self.solver.store.layers();
-        Ok(file_system
-            .layers()
-            .iter()
-            .rev()
-            .map(|layer| layers.path(&layer.id()))
-            .collect())
-    }
-
     /// Refuses a base image with programs of another architecture than `architecture`, which is that of
     /// the step that is to run on it; `lowers` are all directories of `root`, topmost first.
     async fn check_base(
@@ -388,48 +367,6 @@ impl Execution {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(known);
         Ok(())
-    }
-
-    async fn unpack(
-        self: &Arc<Self>,
-        vertex: VertexId,
-        layer: Arc<BaseLayer>,
-    ) -> Result<(), SolveErrorKind> {
-        if self
-            .solver
-            .store
-            .layers()
-            .contains(&LayerId::of_diff_id(&layer.diff_id))
-        {
-            return Ok(());
-        }
-        let cell = {
-            let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(unpacked.entry(layer.diff_id).or_default())
-        };
-        cell.get_or_try_init(async || {
-            let Solver {
-                store,
-                client,
-                events,
-                ..
-            } = &*self.solver;
-            let (events, total_bytes) = (Arc::clone(events), layer.descriptor.size);
-            source::fetch(store, client, &layer, move |what, current_bytes| {
-                events(Event::Transfer {
-                    vertex,
-                    what,
-                    current_bytes,
-                    total_bytes,
-                });
-            })
-            .await?;
-            let store = store.clone();
-            blocking(move || store.layers().unpack(&layer)).await?;
-            Ok(())
-        })
-        .await
-        .copied()
     }
 
     /// Makes sure that every platform of the graph can run: all of them before the first step, so

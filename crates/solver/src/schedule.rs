@@ -26,7 +26,14 @@ enum State {
 /// The end of a vertex's work.
 struct Finished {
     vertex: VertexId,
-    result: Result<Executed, SolveErrorKind>,
+    result: Result<Ended, SolveErrorKind>,
+}
+
+enum Ended {
+    /// Its result is known.
+    Executed(Executed),
+    /// A base image, whose result was known before, is unpacked.
+    Unpacked,
 }
 
 struct Schedule<'a> {
@@ -38,6 +45,8 @@ struct Schedule<'a> {
     /// The programs that vertices have copied.
     programs: BTreeMap<VertexId, Programs>,
     running: JoinSet<Finished>,
+    /// The base images that are being unpacked.
+    arriving: BTreeSet<VertexId>,
     /// The vertices whose layers are in the result.
     delivered: BTreeSet<VertexId>,
 }
@@ -107,6 +116,7 @@ impl<'a> Schedule<'a> {
             states,
             programs: BTreeMap::new(),
             running: JoinSet::new(),
+            arriving: BTreeSet::new(),
         }
     }
 
@@ -120,7 +130,12 @@ impl<'a> Schedule<'a> {
                 Err(_) => continue,
             };
             match result {
-                Ok(executed) => self.finish(vertex, executed),
+                Ok(Ended::Executed(executed)) => self.finish(vertex, executed),
+                Ok(Ended::Unpacked) => {
+                    self.arriving.remove(&vertex);
+                    let outcome = Outcome::Done;
+                    self.execution.tell(Event::Finished { vertex, outcome });
+                }
                 Err(kind) => return Some((vertex, kind)),
             }
         }
@@ -148,6 +163,7 @@ impl<'a> Schedule<'a> {
             async move {
                 execution.tell(Event::Started { vertex: id });
                 let result = execution.execute(&vertex, inputs).await;
+                let result = result.map(Ended::Executed);
                 Finished { vertex: id, result }
             }
             .instrument(span),
@@ -166,10 +182,14 @@ impl<'a> Schedule<'a> {
         if outcome == Effort::Executed && self.delivered.contains(&id) {
             self.execution.tell_made(&result);
         }
-        self.execution.tell(Event::Finished {
-            vertex: id,
-            outcome: outcome.into(),
-        });
+        if self.execution.is_wanted(id, &result) {
+            self.unpack(id, result.clone());
+        } else {
+            self.execution.tell(Event::Finished {
+                vertex: id,
+                outcome: outcome.into(),
+            });
+        }
         self.states.insert(id, State::Done { result });
         for dependent in self.dependents.get(&id).cloned().unwrap_or_default() {
             let Some(State::Blocked { missing }) = self.states.get_mut(&dependent) else {
@@ -182,6 +202,20 @@ impl<'a> Schedule<'a> {
         }
     }
 
+    /// Has a base image unpacked before a step asks for it. What does not need it goes on meanwhile.
+    fn unpack(&mut self, id: VertexId, base: FileSystem) {
+        self.arriving.insert(id);
+        let execution = Arc::clone(&self.execution);
+        self.running.spawn(
+            async move {
+                let unpacked = execution.materialize(id, &base).await;
+                let result = unpacked.map(|_| Ended::Unpacked);
+                Finished { vertex: id, result }
+            }
+            .in_current_span(),
+        );
+    }
+
     /// Cancels what runs, and returns the error that the build ends with.
     async fn fail(mut self, id: VertexId, kind: SolveErrorKind) -> SolveError {
         let message = kind.to_string();
@@ -192,7 +226,9 @@ impl<'a> Schedule<'a> {
         });
         self.running.shutdown().await;
         for vertex in &self.graph.vertices {
-            if vertex.id != id && matches!(self.states.get(&vertex.id), Some(State::Running)) {
+            let is_running = matches!(self.states.get(&vertex.id), Some(State::Running))
+                || self.arriving.contains(&vertex.id);
+            if vertex.id != id && is_running {
                 self.execution.tell(Event::Finished {
                     vertex: vertex.id,
                     outcome: Outcome::Canceled,

@@ -1,9 +1,21 @@
 //! Sources: base layers, from their registry or layout to the store.
+//!
+//! ```text
+//! registry ─► digest ─► file ─┬─► blob, once size and digest are right
+//!                             └─► read back ─► inflate ─► diff ID ─► tree ─► layer, once both digests are
+//! ```
 
 use oci::{BaseLayer, Digest};
 use registry::{Client, FetchError, LayoutError};
 use store::content::CommitError;
-use store::{BlobWriter, DiskError, Store};
+use store::layer::UnpackError;
+use store::{BlobWriter, DiskError, LayerId, Store};
+
+use crate::execute::blocking;
+
+/// How many layers are worth being fetched and unpacked at once: what waits for the disk takes memory
+/// for each.
+pub const LAYERS_AT_ONCE: usize = 6;
 
 /// Why the blob of a base layer is not in the store.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +42,59 @@ impl FetchLayerError {
     }
 }
 
+/// Why a base layer is not unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackLayerError {
+    /// Its blob cannot be had.
+    #[error(transparent)]
+    Fetch(#[from] FetchLayerError),
+    /// What is in it cannot be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+}
+
+impl UnpackLayerError {
+    /// Returns the user's next step, where the message alone does not imply it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Fetch(error) => error.help(),
+            Self::Unpack(error) => error.help(),
+        }
+    }
+}
+
+/// Makes sure that `layer` is unpacked; what is not in the store is fetched, and unpacked meanwhile.
+///
+/// # Errors
+///
+/// Those of [`fetch`]; or the blob is not a layer, or not the one that the image's config names.
+pub async fn unpack(
+    store: &Store,
+    client: &Client,
+    layer: &BaseLayer,
+    progress: impl Fn(Digest, u64) + Send + 'static,
+) -> Result<LayerId, UnpackLayerError> {
+    let id = LayerId::of_diff_id(&layer.diff_id);
+    if store.layers().contains(&id) {
+        return Ok(id);
+    }
+    if !store.content().contains(&layer.descriptor.digest) {
+        let mut writer = store.content().writer().map_err(FetchLayerError::from)?;
+        let arriving = writer.arriving().map_err(FetchLayerError::from)?;
+        let (layers, unpacked) = (store.layers(), layer.clone());
+        let unpacking = blocking(move || layers.unpack_arriving(&unpacked, arriving));
+        let fetching = fetch_into(writer, store, client, layer, progress);
+        // Both to their ends: a blob that is not what was announced is what went wrong, and not that it
+        // could not be unpacked; and one that is stays in the store.
+        let (fetched, unpacked) = tokio::join!(fetching, unpacking);
+        fetched?;
+        unpacked?;
+    }
+    // What was not unpacked meanwhile.
+    let (layers, layer) = (store.layers(), layer.clone());
+    Ok(blocking(move || layers.unpack(&layer)).await?)
+}
+
 /// Makes sure that the blob of `layer` is in the store; `progress` is told how much of it arrived.
 ///
 /// # Errors
@@ -46,6 +111,17 @@ pub async fn fetch(
         return Ok(());
     }
     let writer = store.content().writer()?;
+    fetch_into(writer, store, client, layer, progress).await
+}
+
+async fn fetch_into(
+    writer: BlobWriter,
+    store: &Store,
+    client: &Client,
+    layer: &BaseLayer,
+    progress: impl Fn(Digest, u64) + Send + 'static,
+) -> Result<(), FetchLayerError> {
+    let blob = &layer.descriptor;
     let sink = Counted {
         writer,
         digest: blob.digest,
@@ -63,7 +139,7 @@ pub async fn fetch(
         | FetchError::Layout(_)) => FetchLayerError::Fetch(error),
     })?;
     let blob = blob.clone();
-    crate::execute::blocking(move || sink.writer.commit_expecting(&blob)).await?;
+    blocking(move || sink.writer.commit_expecting(&blob)).await?;
     Ok(())
 }
 

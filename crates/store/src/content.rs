@@ -4,6 +4,8 @@
 //! that the digest gives it. So a name is a promise about the bytes, and readers trust it. Several
 //! writers of the same blob do the same work and the last rename wins, with the same bytes.
 
+mod arriving;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -14,6 +16,9 @@ use oci::{Descriptor, Digest, Hasher};
 
 use crate::disk::{self, DiskError, Doing};
 use crate::root::Shared;
+
+pub use arriving::Arriving;
+use arriving::Progress;
 
 /// The blobs, each named by its digest.
 #[derive(Clone, Debug)]
@@ -173,6 +178,7 @@ impl ContentStore {
             path,
             file: BufWriter::with_capacity(BUFFER_BYTES, file),
             hasher: Hasher::new(),
+            progress: None,
         })
     }
 
@@ -207,12 +213,37 @@ pub struct BlobWriter {
     path: PathBuf,
     file: BufWriter<File>,
     hasher: Hasher,
+    /// Tells those who read what is written.
+    progress: Option<Arc<Progress>>,
 }
 
 impl BlobWriter {
     /// Returns how many bytes were written so far.
     pub fn size_bytes(&self) -> u64 {
         self.hasher.size_bytes()
+    }
+
+    /// Returns a reader of what was written and will be. It comes to the end when
+    /// [`BlobWriter::commit_expecting`] has found the content to be right, and fails where that does not
+    /// happen.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    pub fn arriving(&mut self) -> Result<Arriving, DiskError> {
+        let file = File::open(&self.path).doing("opening", &self.path)?;
+        let in_file = self.in_file_bytes();
+        let progress = self.progress.get_or_insert_with(|| Progress::at(in_file));
+        Ok(Arriving {
+            file,
+            progress: Arc::clone(progress),
+            at_byte: 0,
+        })
+    }
+
+    /// What was written and does not wait in memory.
+    fn in_file_bytes(&self) -> u64 {
+        self.hasher.size_bytes() - self.file.buffer().len() as u64
     }
 
     /// Makes the blob durable and visible; returns its digest and its size in bytes.
@@ -247,6 +278,10 @@ impl BlobWriter {
                 expected: descriptor.digest,
                 found,
             });
+        }
+        self.file.flush().doing("writing", &self.path)?;
+        if let Some(progress) = &self.progress {
+            progress.verified(found_bytes);
         }
         Ok(self.publish(&found)?)
     }
@@ -291,6 +326,9 @@ impl Write for BlobWriter {
             .write(bytes)
             .map_err(|source| io::Error::new(source.kind(), self.disk_error(source)))?;
         self.hasher.update(&bytes[..count]);
+        if let Some(progress) = &self.progress {
+            progress.grown(self.in_file_bytes());
+        }
         Ok(count)
     }
 
@@ -301,6 +339,9 @@ impl Write for BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
+        if let Some(progress) = &self.progress {
+            progress.give_up();
+        }
         disk::forget(&self.path);
     }
 }

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::fs::Permissions;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use oci::{BaseLayer, DiffId, Digest};
+use oci::{BaseLayer, Compression, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
+use crate::content::Arriving;
 use crate::disk::{self, DiskError, Doing, Kind};
 use crate::root::Store;
 use crate::scratch::Scratch;
@@ -33,6 +35,9 @@ pub use compress::Encoding;
 pub use entry::Visit;
 pub use export::{ExportError, ExportOptions, PackedLayer};
 pub use tar::{EntryKind, Meta, TarError, TarWriter};
+
+/// Locks of layers that are being unpacked.
+const UNPACK: Kind = Kind::new("unpack");
 
 /// Name of an unpacked layer: a random number, or the diff ID of a layer that came as a blob.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -194,7 +199,6 @@ impl Layers {
     /// The blob is missing, not what its media type says, holds entries that are refused, passes a
     /// limit, or has another diff ID; or the kernel refused. Nothing of it stays.
     pub fn unpack(&self, layer: &BaseLayer) -> Result<LayerId, UnpackError> {
-        const UNPACK: Kind = Kind::new("unpack");
         let id = LayerId::of_diff_id(&layer.diff_id);
         if self.contains(&id) {
             return Ok(id);
@@ -203,12 +207,54 @@ impl Layers {
         if self.contains(&id) {
             return Ok(id);
         }
-        let blob = self.store.content().open(&layer.descriptor.digest)?;
+        let mut blob = self.store.content().open(&layer.descriptor.digest)?;
+        Ok(self.unpacked(layer, &mut blob)?.publish_as(id)?)
+    }
+
+    /// Unpacks a layer whose blob somebody is writing, as far as it has come; ends when the blob is
+    /// known to be what was announced. Of one that is not, nothing stays.
+    ///
+    /// Some are left to [`Layers::unpack`], for later: what is unpacked or being so already, and what is
+    /// compressed with zstd, whose decoder is C and is not to meet bytes that nobody has verified.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layers::unpack`]; or the blob is not what was announced, which its writer says better.
+    pub fn unpack_arriving(
+        &self,
+        layer: &BaseLayer,
+        mut blob: Arriving,
+    ) -> Result<(), UnpackError> {
+        let id = LayerId::of_diff_id(&layer.diff_id);
+        let is_zstd = layer.descriptor.media_type.compression() == Some(Compression::Zstd);
+        if is_zstd || self.contains(&id) {
+            return Ok(());
+        }
+        let Some(_lock) = self.store.try_lock(UNPACK, &layer.diff_id.0)? else {
+            return Ok(());
+        };
+        if self.contains(&id) {
+            return Ok(());
+        }
+        let draft = self.unpacked(layer, &mut blob)?;
+        blob.verified().map_err(|error| UnpackError::Extract {
+            blob: layer.descriptor.digest,
+            source: error.into(),
+        })?;
+        draft.publish_as(id)?;
+        Ok(())
+    }
+
+    fn unpacked(
+        &self,
+        layer: &BaseLayer,
+        blob: &mut (impl Read + Send),
+    ) -> Result<LayerDraft, UnpackError> {
         let draft = self.draft()?;
         let root = disk::open_directory(draft.fs())?;
         apply::unpack_layer(blob, layer, root.as_fd(), &Limits::STANDARD)
             .map_err(|error| error.in_tree(draft.fs()))?;
-        Ok(draft.publish_as(id)?)
+        Ok(draft)
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
         foreign_layers,
     ),
     ("push_through_a_web_proxy", web_proxy),
+    ("pull_of_a_base_begins_when_it_is_certain", base_layers),
 ];
 
 const MIB: u64 = 1 << 20;
@@ -367,5 +368,71 @@ fn web_proxy(suite: &Suite) -> anyhow::Result<()> {
     let finished = push()?.env("NO_PROXY", "r.example").run()?;
     ensure!(finished.code() == Some(1), "{}", finished.stderr);
     ensure!(proxy.exchanges().len() == passed.len());
+    Ok(())
+}
+
+/// Of a base that a step needs on disk, the layers come with its `FROM`, while other stages are built; of
+/// one on which everything is in the cache, none comes at all.
+fn base_layers(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let busybox = format!("oci:{}:latest", suite.busybox().display());
+    let base = format!("{}/bases/busybox:1", suite.registry.host());
+    let to = format!("docker://{base}");
+    peer::run(&mut peer::skopeo(&[
+        "copy",
+        "--quiet",
+        "--all",
+        "--dest-tls-verify=false",
+        &busybox,
+        &to,
+    ]))?;
+    let file = format!(
+        "FROM {base} AS other\nWORKDIR /other\nFROM {base}\nCOPY --from=other /bin/busybox /copied\nRUN test -f /copied\n"
+    );
+    workspace.write("context/Dockerfile", file)?;
+    let build = || {
+        workspace
+            .rbuild(&[
+                "build",
+                "--progress=plain",
+                "-o",
+                "type=cacheonly",
+                "context",
+            ])?
+            .succeed()
+    };
+    let first = build()?;
+    let from = first
+        .stderr
+        .lines()
+        .find(|line| line.contains("] FROM "))
+        .and_then(|line| line.split_once(' '))
+        .context("a FROM")?
+        .0;
+    let said = |what: &str| {
+        let start = format!("{from} {what}");
+        first.stderr.lines().any(|line| line.starts_with(&start))
+    };
+    ensure!(said("sha256:") && said("DONE "), "{}", first.stderr);
+
+    let layers = workspace.store().join("layers");
+    let blobs = workspace.store().join("blobs/sha256");
+    // A base is named by its diff ID, what steps made by a shorter number.
+    let is_base = |name: &std::ffi::OsStr| name.len() == 64;
+    let bases = || -> anyhow::Result<Vec<_>> {
+        let entries = fs::read_dir(&layers)?.collect::<Result<Vec<_>, _>>()?;
+        let paths = entries.iter().filter(|entry| is_base(&entry.file_name()));
+        Ok(paths.map(|entry| entry.path()).collect())
+    };
+    ensure!(bases()?.len() == 1, "{:?}", bases()?);
+    for path in bases()? {
+        fs::remove_dir_all(path)?;
+    }
+    for entry in fs::read_dir(&blobs)? {
+        fs::remove_file(entry?.path())?;
+    }
+    let again = build()?;
+    ensure!(again.executed().is_empty(), "{}", again.stderr);
+    ensure!(bases()?.is_empty(), "{}", again.stderr);
     Ok(())
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use exporter::local_store::{self, ImageName, LoadError};
 use exporter::transfer::stored_at;
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci::{BaseLayer, ImageConfig, ImageSource, Platform, Reference};
 use registry::{Client, ResolveError};
+use solver::source::LAYERS_AT_ONCE;
 use store::{Snapshot, Store};
 
 use crate::interrupt::blocking;
@@ -99,22 +100,19 @@ async fn fetch(
     })
 }
 
-/// Fetches and unpacks the layers, all at once; returns their directories, topmost first.
+/// Fetches and unpacks the layers, several at once; returns their directories, topmost first.
 pub(in crate::commands) async fn unpack(
     store: &Store,
     client: &Client,
     image: &Image,
 ) -> Result<Vec<PathBuf>, Failure> {
-    let unpacked = image.layers.iter().map(async |layer| {
-        solver::source::fetch(store, client, layer, |_, _| {})
-            .await
-            .map_err(|error| Failure::new(&error, error.help()))?;
-        let (store, layer) = (store.clone(), layer.clone());
-        let id = blocking(move || store.layers().unpack(&layer)).await;
-        id.map_err(|error| Failure::new(&error, None))
-    });
+    let unpacked = stream::iter(&image.layers)
+        .map(|layer| solver::source::unpack(store, client, layer, |_, _| {}))
+        .buffered(LAYERS_AT_ONCE)
+        .try_collect()
+        .await;
     let snapshot = Snapshot {
-        layers: try_join_all(unpacked).await?,
+        layers: unpacked.map_err(|error| Failure::new(&error, error.help()))?,
     };
     let directories = snapshot.lower_dirs(&store.layers());
     directories.map_err(|error| Failure::new(&error, error.help()))

@@ -26,6 +26,12 @@ struct Onto {
 }
 
 impl Execution {
+    /// Whether no step has ever kept a layer on `root`: whatever is to run on it has to.
+    pub(super) fn is_untrodden(&self, root: &FileSystem) -> bool {
+        let onto: Option<Onto> = self.solver.store.records().get(ONTO, &root.identity());
+        onto.is_none()
+    }
+
     /// Returns the earlier result that `made`, a layer on `root`, is the same as; else `made`. Blocks.
     pub(super) fn cut_off(
         &self,

@@ -4,6 +4,7 @@
 )]
 
 use std::fs;
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
@@ -574,4 +575,116 @@ fn a_layer_of_an_earlier_boot_is_looked_at_once() {
     assert!(store.layers().contains(&id));
     let about = fs::read_to_string(home.join("about")).unwrap();
     assert!(about.starts_with(r#"{"boot":null"#), "{about}");
+}
+
+/// What came of a layer that was unpacked while its blob was written in pieces; `commit` ends that.
+fn unpacked_while_written(
+    test: &TestStore,
+    layer: &BaseLayer,
+    blob: &[u8],
+    commit: impl FnOnce(crate::BlobWriter),
+) -> Result<(), UnpackError> {
+    let mut writer = test.store.content().writer().unwrap();
+    let arriving = writer.arriving().unwrap();
+    std::thread::scope(|scope| {
+        let layers = test.store.layers();
+        let unpacking = scope.spawn(move || layers.unpack_arriving(layer, arriving));
+        for piece in blob.chunks(blob.len().div_ceil(3)) {
+            io::Write::write_all(&mut writer, piece).unwrap();
+        }
+        commit(writer);
+        unpacking.join().unwrap()
+    })
+}
+
+/// A layer, and its blob, which is not in the store of the test.
+fn arriving_layer(compression: Compression) -> (BaseLayer, Vec<u8>) {
+    let elsewhere = TestStore::new();
+    let layer = elsewhere.layer(&many_files(3000), compression);
+    let blob = fs::read(elsewhere.store.content().path(&layer.descriptor.digest)).unwrap();
+    (layer, blob)
+}
+
+#[test]
+fn a_layer_is_unpacked_while_it_arrives() {
+    for compression in [Compression::Uncompressed, Compression::Gzip] {
+        let (layer, blob) = arriving_layer(compression);
+        let test = TestStore::new();
+        let commit =
+            |writer: crate::BlobWriter| writer.commit_expecting(&layer.descriptor).unwrap();
+        unpacked_while_written(&test, &layer, &blob, commit).unwrap();
+        let layers = test.store.layers();
+        let id = LayerId::of_diff_id(&layer.diff_id);
+        assert!(layers.contains(&id));
+        assert_eq!(describe(&layers.path(&id)).len(), 3030);
+        assert!(test.store.content().contains(&layer.descriptor.digest));
+        assert!(is_clean(&test));
+    }
+}
+
+#[test]
+fn zstd_waits_until_the_blob_is_verified() {
+    let (layer, blob) = arriving_layer(Compression::Zstd);
+    let test = TestStore::new();
+    let commit = |writer: crate::BlobWriter| writer.commit_expecting(&layer.descriptor).unwrap();
+    unpacked_while_written(&test, &layer, &blob, commit).unwrap();
+    let layers = test.store.layers();
+    assert!(!layers.contains(&LayerId::of_diff_id(&layer.diff_id)));
+    layers.unpack(&layer).unwrap();
+}
+
+#[test]
+fn r09_what_is_found_to_be_wrong_at_the_end_leaves_nothing() {
+    // The tar is the announced one, to its last byte: only the blob is another.
+    for compression in [Compression::Uncompressed, Compression::Gzip] {
+        let (mut layer, blob) = arriving_layer(compression);
+        let announced = layer.descriptor.clone();
+        layer.descriptor.digest = Digest::of(b"what was announced");
+        let test = TestStore::new();
+        let commit = |writer: crate::BlobWriter| {
+            let committed = writer.commit_expecting(&layer.descriptor);
+            assert!(matches!(
+                committed,
+                Err(crate::content::CommitError::Digest { found, .. }) if found == announced.digest
+            ));
+        };
+        let unpacked = unpacked_while_written(&test, &layer, &blob, commit);
+        let error = unpacked.unwrap_err().to_string();
+        assert!(error.contains("did not arrive whole"), "{error}");
+        let layers = test.store.layers();
+        assert!(!layers.contains(&LayerId::of_diff_id(&layer.diff_id)));
+        assert!(is_clean(&test));
+    }
+}
+
+#[test]
+fn a_blob_that_nobody_goes_on_writing_ends_its_readers() {
+    let (layer, blob) = arriving_layer(Compression::Gzip);
+    let test = TestStore::new();
+    let unpacked = unpacked_while_written(&test, &layer, &blob[..blob.len() / 2], drop);
+    assert!(unpacked.is_err());
+    assert!(
+        !test
+            .store
+            .layers()
+            .contains(&LayerId::of_diff_id(&layer.diff_id))
+    );
+    assert!(is_clean(&test));
+}
+
+#[test]
+fn r09_the_diff_id_is_checked_while_a_layer_arrives() {
+    let (mut layer, blob) = arriving_layer(Compression::Gzip);
+    layer.diff_id = DiffId(Digest::of(b"another tar"));
+    let test = TestStore::new();
+    let commit = |writer: crate::BlobWriter| writer.commit_expecting(&layer.descriptor).unwrap();
+    let unpacked = unpacked_while_written(&test, &layer, &blob, commit);
+    assert!(matches!(unpacked, Err(UnpackError::DiffId { .. })));
+    assert!(
+        !test
+            .store
+            .layers()
+            .contains(&LayerId::of_diff_id(&layer.diff_id))
+    );
+    assert!(is_clean(&test));
 }
