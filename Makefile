@@ -53,6 +53,7 @@ bench:
 
 stress: setup
 	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked --test e2e -- threat_c06
+	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked --test e2e -- x30_killed
 	RBUILD_STRESS_SIZE=full cargo test --locked --test e2e -- full_disk
 	RBUILD_STRESS_SIZE=full cargo test --locked --test e2e -- memory_
 	RBUILD_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --locked -p rbuild-store --lib -- u11 u23

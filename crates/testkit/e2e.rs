@@ -61,6 +61,8 @@ mod indexes;
 mod kill;
 #[path = "e2e/layering.rs"]
 mod layering;
+#[path = "e2e/limits.rs"]
+mod limits;
 #[path = "e2e/lists.rs"]
 mod lists;
 #[path = "e2e/login.rs"]
@@ -145,6 +147,7 @@ fn run() -> anyhow::Result<ExitCode> {
         indexes::TESTS,
         kill::TESTS,
         layering::TESTS,
+        limits::TESTS,
         lists::TESTS,
         logins::TESTS,
         memory::TESTS,

@@ -13,6 +13,7 @@ mod contexts;
 mod events;
 pub(crate) mod explain;
 mod foreign;
+mod limits;
 mod lookup;
 mod offline;
 mod options;
@@ -37,6 +38,7 @@ use exporter::{Ahead, Delivered, Image, Orders, Request};
 use graph::op::Gaining;
 use graph::{Graph, TargetPlatforms};
 use registry::{CaBundle, Client};
+use sandbox::cgroup::Limiter;
 use sandbox::{Emulators, Entered, Isolation};
 use solver::remote::{GitAccess, Policy};
 use solver::{Freshness, LayerMade, Packing, Remotes, Solution, SolveError, Solver, Stale};
@@ -98,6 +100,7 @@ pub(crate) fn run(
     // Everything above needs no namespace; everything below may start threads.
     let entered = setup::enter(global)?;
     options.check_rights(entered.isolation)?;
+    let limiter = Arc::new(options.limits.limiter(options.insistence())?);
     let store = setup::open_layers(&root)?;
     emulators.kept = emulators::kept(&root)?;
     setup::make_room(&store, room.as_ref());
@@ -131,6 +134,7 @@ pub(crate) fn run(
         store,
         client,
         ca_bundle,
+        limiter: Arc::clone(&limiter),
         progress: &progress,
         watch: Arc::default(),
         explanation: OnceLock::new(),
@@ -139,6 +143,7 @@ pub(crate) fn run(
         notes: options.unknown_stages(parsed),
     };
     let result = interrupt::run(build.run(contexts));
+    limiter.close();
     build.tell_programs();
     ui::say(&build.last_words(&progress.end(), global, paint));
     setup::make_room(&build.store, room.as_ref());
@@ -243,6 +248,7 @@ struct Build<'a> {
     store: Store,
     client: Client,
     ca_bundle: Option<CaBundle>,
+    limiter: Arc<Limiter>,
     remotes: Arc<Remotes>,
     lookup: Lookup,
     progress: &'a Progress,
@@ -360,6 +366,7 @@ impl Build<'_> {
             agents: self.options.agents.clone(),
             device_directories: self.options.device_directories.clone(),
             ca_bundle: self.ca_bundle.clone(),
+            limiter: Arc::clone(&self.limiter),
             jobs: self.options.jobs,
             caching: self.options.caching,
             freshness: self.options.freshness,

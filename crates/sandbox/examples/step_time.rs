@@ -65,6 +65,7 @@ fn main() {
                 rights: rbuild_sandbox::Rights::default(),
                 shm_size_bytes: 64 << 20,
                 limits: Vec::new(),
+                cgroup: None,
             };
             let stdio = Stdio {
                 stdin: None,

@@ -29,6 +29,8 @@ use rustix::mount::MountPropagationFlags;
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
+use crate::cgroup::Exhausted;
+use crate::cgroup::group::{Doors, Group};
 use crate::identity::Identity;
 use crate::network::{self, HOLDER_NAME};
 use crate::step::{CHILD_NAME, SettingUp, StepError, StepStatus};
@@ -93,15 +95,19 @@ fn run_in_namespaces(
     // Before anything of the step's own covers it.
     let procfs = open_procfs().setting_up("open /proc")?;
     let network = NetworkHandle::open(spec.network)?;
+    // While its directory can still be seen.
+    let group = Group::of(spec.cgroup.as_ref())?;
+    let doors = group.as_ref().map_or(Ok(Doors::default()), Group::doors)?;
     unshare(&network)?;
     rustix::system::sethostname(spec.hostname.as_bytes()).setting_up("set the host name")?;
 
     let mut stubs = Vec::new();
     let ran = world::build(spec, &mut stubs)
-        .and_then(|world| run_in(spec, world, stdin, control, &procfs, &network));
+        .and_then(|world| run_in(spec, world, (stdin, doors), control, &procfs, &network));
     // Leaving the namespace, whose last process this is, unmounts everything in it.
     rustix::thread::move_into_link_name_space(outside.as_fd(), Some(LinkNameSpaceType::Mount))
         .setting_up("leave the step's mounts")?;
+    report_exhausted(group, control);
     // Cleaned up after in any case, and the first failure is the one to tell.
     let emptied = stub::empty_work(spec.root.work());
     let removed = stub::remove(&spec.root, &stubs);
@@ -112,6 +118,14 @@ fn run_in_namespaces(
         wire::report(control, &Message::PutBack(stub::parents(&stubs)));
     }
     Ok(())
+}
+
+/// Tells which limits the step has met, and removes its cgroup.
+fn report_exhausted(group: Option<Group>, control: &UnixStream) {
+    let exhausted = group.map(|group| group.exhausted()).unwrap_or_default();
+    if exhausted != Exhausted::default() {
+        wire::report(control, &Message::Exhausted(exhausted));
+    }
 }
 
 fn open_procfs() -> rustix::io::Result<OwnedFd> {
@@ -166,11 +180,8 @@ impl NetworkHandle {
 }
 
 fn unshare(network: &NetworkHandle) -> Result<(), StepError> {
-    let mut namespaces = UnshareFlags::NEWNS
-        | UnshareFlags::NEWPID
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS
-        | UnshareFlags::NEWCGROUP;
+    let mut namespaces =
+        UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     if matches!(network, NetworkHandle::None) {
         namespaces |= UnshareFlags::NEWNET;
     }
@@ -197,7 +208,7 @@ fn unshare(network: &NetworkHandle) -> Result<(), StepError> {
 fn run_in(
     spec: &StepSpec,
     (world, masked): (World, Masked),
-    stdin: Option<OwnedFd>,
+    (stdin, doors): (Option<OwnedFd>, Doors),
     control: &UnixStream,
     procfs: &OwnedFd,
     network: &NetworkHandle,
@@ -222,9 +233,16 @@ fn run_in(
         drop((outer, supervision));
         let asked = supervised.as_ref().map_or(Asked::Nobody, Asked::Supervisor);
         let world = (world, masked);
-        init::run(spec, world, stdin, control, asked, outer_lives.into());
+        init::run(
+            spec,
+            world,
+            (stdin, doors),
+            control,
+            asked,
+            outer_lives.into(),
+        );
     };
-    drop((outer_lives, world, masked, stdin, supervised));
+    drop((outer_lives, world, masked, stdin, doors, supervised));
     attend(init, control, network.holder(), supervision)
 }
 

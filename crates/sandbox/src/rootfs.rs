@@ -69,6 +69,12 @@ impl fmt::Display for OsError {
     }
 }
 
+impl OsError {
+    pub(crate) fn is(self, number: i32) -> bool {
+        self.0 == number
+    }
+}
+
 impl RootError {
     /// Returns the whole story in one line.
     pub fn in_one_line(&self) -> String {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Cgroup;
 use crate::{Capability, Isolation};
 
 /// One command and the world it sees.
@@ -42,6 +43,8 @@ pub struct StepSpec {
     pub shm_size_bytes: u64,
     /// Resource limits (`--ulimit`); the others stay as rbuild's own, core dumps off.
     pub limits: Vec<Limit>,
+    /// Limits of all its processes together; without, it stays in rbuild's cgroup.
+    pub cgroup: Option<Cgroup>,
 }
 
 impl StepSpec {

@@ -15,6 +15,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mount::MountAttrFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Exhausted;
 use crate::identity::IdentityError;
 use crate::rootfs::{Depth, OsError, RootError, clone_tree};
 use crate::wire::{self, Message};
@@ -64,6 +65,8 @@ pub struct Ended {
     ///
     /// [`RootFs::Tree`]: crate::RootFs::Tree
     pub put_back: Vec<PathBuf>,
+    /// The limits of its cgroup that it has met, which may be why it failed.
+    pub exhausted: Exhausted,
 }
 
 /// Why a step could not be run, or was not run to its end.
@@ -137,6 +140,16 @@ pub enum StepError {
         /// What the kernel said.
         source: OsError,
     },
+    /// The kernel does not let the step be limited so.
+    #[error("limiting the step: {}{}", file.display(), written(value))]
+    Limit {
+        /// The file of the kernel.
+        file: PathBuf,
+        /// What was written to it, if anything.
+        value: String,
+        /// What the kernel said.
+        source: OsError,
+    },
     /// The step cannot be described to its child: a path is not UTF-8.
     #[error("the step cannot be passed on: {message}")]
     Spec {
@@ -149,6 +162,13 @@ pub enum StepError {
     /// What connects the step's private network with the host's ended before the step.
     #[error("the program behind the step's private network ended before the step did")]
     NetworkLost,
+}
+
+fn written(value: &str) -> String {
+    match value {
+        "" => String::new(),
+        value => format!(" does not take {value}"),
+    }
 }
 
 fn format_of(architecture: Option<Architecture>) -> String {
@@ -192,6 +212,7 @@ impl StepError {
             | Self::Identity(_)
             | Self::Root(_)
             | Self::Setup { .. }
+            | Self::Limit { .. }
             | Self::Spec { .. }
             | Self::Lost => None,
             Self::NetworkLost => Some("build again, or do without it: --network host".to_owned()),
@@ -294,6 +315,7 @@ impl Step {
         self.reap().setting_up("wait for the step's process")?;
         listened.setting_up("listen to the step's process")?;
         let (mut ended, mut put_back) = (None, Vec::new());
+        let mut exhausted = Exhausted::default();
         for line in heard.split(|byte| *byte == b'\n') {
             match serde_json::from_slice(line) {
                 Ok(Message::Failed(error)) => return Err(error),
@@ -301,12 +323,17 @@ impl Step {
                 Ok(Message::PutBack(paths)) => {
                     put_back.extend(paths.into_iter().map(PathBuf::from));
                 }
+                Ok(Message::Exhausted(met)) => exhausted = met,
                 // The empty rest after the last line, or a line cut short by a kill.
                 Err(_) => {}
             }
         }
         let status = ended.ok_or(StepError::Lost)?;
-        Ok(Ended { status, put_back })
+        Ok(Ended {
+            status,
+            put_back,
+            exhausted,
+        })
     }
 
     /// Returns a handle that ends the step while another thread waits for it.

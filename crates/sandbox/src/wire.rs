@@ -20,8 +20,9 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::StepSpec;
+use crate::cgroup::Exhausted;
 use crate::step::{StepError, StepStatus};
-use crate::{StepSpec, sys};
 
 /// No spec is larger: a hundred secrets of the largest size allowed, written as numbers.
 const MAX_SPEC_BYTES: u64 = 256 << 20;
@@ -36,6 +37,8 @@ pub(crate) enum Message {
     /// The times of change of these directories of the root, and of those above them, are rbuild's own
     /// doing. Not paths: those of an image need not be text, which paths are written as.
     PutBack(Vec<OsString>),
+    /// Limits that the step has met.
+    Exhausted(Exhausted),
 }
 
 pub(crate) fn send_spec(
@@ -122,7 +125,8 @@ fn first_descriptor(ancillary: &mut RecvAncillaryBuffer<'_>) -> Option<OwnedFd> 
     })
 }
 
-/// Reports to rbuild; where it cannot be told any more there is nobody to tell.
+/// Reports to rbuild; where it cannot be told any more there is nobody to tell, and the rest has to be
+/// cleaned up all the same.
 pub(crate) fn report(mut socket: &UnixStream, message: &Message) {
     let told = serde_json::to_vec(message)
         .map_err(io::Error::from)
@@ -130,8 +134,8 @@ pub(crate) fn report(mut socket: &UnixStream, message: &Message) {
             line.push(b'\n');
             socket.write_all(&line)
         });
-    if told.is_err() {
-        sys::exit_now(1);
+    if let Err(error) = told {
+        tracing::debug!(%error, "rbuild is gone");
     }
 }
 

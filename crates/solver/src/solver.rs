@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use graph::VertexId;
 use graph::ignore::Patterns;
 use graph::op::ContextName;
+use sandbox::cgroup::Limiter;
 use sandbox::{Emulators, Isolation};
 use store::{ExportOptions, LayerId, Store};
 
@@ -42,6 +43,8 @@ pub struct Solver {
     pub device_directories: DeviceDirectories,
     /// How many steps run at once, and how many threads read a context.
     pub jobs: NonZeroUsize,
+    /// Limits what each step may take of the machine; no part of what a step is.
+    pub limiter: Arc<Limiter>,
     /// Whether earlier results may serve.
     pub caching: Caching,
     /// Whether what was learnt of addresses may; steps have no network where nobody is asked.

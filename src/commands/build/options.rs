@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use exporter::{CheckError, Output, Request};
 use graph::git::GitSource;
+use graph::op::Gaining;
 use graph::{Definition, NamedContext, TargetPlatforms};
 use oci::Platform;
 use registry::Network;
@@ -17,6 +18,7 @@ use solver::{Caching, DeviceDirectories, ForeignBases, Freshness, Secret, SshAge
 
 use super::args::{BuildArgs, ProgressMode};
 use super::call::{Call, CallArg};
+use super::limits::{Insistence, LimitError, Wanted};
 use super::outputs::{self, OutputsError};
 use super::reference::ReferenceError;
 use super::secrets::{ContextsBySsh, SecretError};
@@ -56,6 +58,8 @@ pub(super) struct Options {
     pub(super) foreign_bases: ForeignBases,
     /// Where devices are described.
     pub(super) device_directories: DeviceDirectories,
+    /// What each step may take.
+    pub(super) limits: Wanted,
     /// How many steps run at once.
     pub(super) jobs: NonZeroUsize,
     /// `--timings`
@@ -97,6 +101,8 @@ enum OptionError {
     #[error("--no-cache and --no-cache-filter cannot currently be used together")]
     NoCacheTwice,
     #[error(transparent)]
+    Limit(#[from] LimitError),
+    #[error(transparent)]
     Reference(#[from] ReferenceError),
     #[error("DOCKER_DEFAULT_PLATFORM: {source}")]
     DefaultPlatform {
@@ -118,6 +124,7 @@ impl OptionError {
             Self::Outputs(error) => error.help(),
             Self::Secret(error) => error.help(),
             Self::Reference(error) => error.help(),
+            Self::Limit(error) => error.help(),
             Self::NoTerminal => Some("--progress=auto shows what suits the output".to_owned()),
             Self::QuietAndProgress { .. }
             | Self::NoCacheTwice
@@ -175,6 +182,7 @@ impl Options {
             },
             freshness: freshness(&args, &delivery.outputs)?,
             renewed_stages: args.reference.renewed_stages(),
+            limits: args.reference.limits.wanted()?,
             jobs,
             timings: args.switches.timings,
             explain: args.switches.explain,
@@ -192,6 +200,14 @@ impl Options {
             delivery,
             definition: definition(args, environment)?,
         })
+    }
+
+    /// What becomes of limits that cannot be had.
+    pub(super) fn insistence(&self) -> Insistence {
+        match self.definition.provisions.gaining {
+            Gaining::Allowed => Insistence::Warn,
+            Gaining::Never => Insistence::Refuse,
+        }
     }
 
     /// Checks whether the outputs are possible, before anything is done.

@@ -1,5 +1,5 @@
 //! Flags of `docker buildx build` that ask for what rbuild has no part of (`cli-and-outputs.md` §1):
-//! daemons, cgroups, and what is not supported yet.
+//! daemons, and what is not supported yet.
 //!
 //! None is ignored in silence. What cannot be had is an error where the result would be another one,
 //! and a warning where it would be the same; who asks for what happens anyway gets neither.
@@ -16,6 +16,7 @@ use exporter::Output;
 
 use self::attest::AttestError;
 use self::cache::{CacheError, CacheFrom, CacheTo};
+use super::limits::LimitArgs;
 use super::options::Options;
 use crate::args::values;
 use crate::environment::Environment;
@@ -57,13 +58,8 @@ pub(crate) struct ReferenceArgs {
     #[arg(long, value_name = "NAME")]
     builder: Option<String>,
 
-    /// Put RUN steps into a cgroup (has no effect)
-    #[arg(long, value_name = "CGROUP")]
-    cgroup_parent: Option<String>,
-
-    /// Limit memory and processors of RUN steps (has no effect)
-    #[arg(long = "resource", value_name = "KEY=VALUE,…", value_parser = resources)]
-    resources: Vec<Resources>,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
 
     /// Evaluate a source policy (not supported)
     #[arg(long, value_name = "FILE", value_parser = policy)]
@@ -76,20 +72,6 @@ pub(crate) struct ReferenceArgs {
 /// Options of the classic `docker build`.
 #[derive(Debug, clap::Args)]
 struct ClassicArgs {
-    #[arg(short, long, hide = true, value_name = "SIZE", value_parser = size)]
-    memory: Option<u64>,
-    #[arg(long, hide = true, value_name = "SIZE", value_parser = size_or_unlimited)]
-    memory_swap: Option<i64>,
-    #[arg(short = 'c', long, hide = true, value_name = "N")]
-    cpu_shares: Option<u64>,
-    #[arg(long, hide = true, value_name = "N")]
-    cpu_period: Option<u64>,
-    #[arg(long, hide = true, value_name = "N", allow_hyphen_values = true)]
-    cpu_quota: Option<i64>,
-    #[arg(long, hide = true, value_name = "LIST")]
-    cpuset_cpus: Option<String>,
-    #[arg(long, hide = true, value_name = "LIST")]
-    cpuset_mems: Option<String>,
     #[arg(long, hide = true, value_name = "OPTION")]
     security_opt: Vec<String>,
     #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true,
@@ -107,10 +89,6 @@ struct ClassicArgs {
     force_rm: bool,
 }
 
-/// One `--resource`: well formed, and without effect.
-#[derive(Clone, Debug)]
-pub(super) struct Resources;
-
 /// Why such an option was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReferenceError {
@@ -120,17 +98,6 @@ pub(crate) enum ReferenceError {
     Attest(#[from] AttestError),
     #[error(transparent)]
     Cache(#[from] CacheError),
-    #[error("invalid resource {field}: expected KEY=VALUE")]
-    ResourceForm { field: String },
-    #[error("unknown resource {key}")]
-    Resource {
-        key: String,
-        nearest: Option<String>,
-    },
-    #[error("invalid value {value} of {key}")]
-    ResourceValue { key: String, value: String },
-    #[error("invalid size {text}: expected bytes, or a number with a unit, as in 64m")]
-    Size { text: String },
     #[error("source policies are not supported")]
     Policy,
 }
@@ -141,14 +108,7 @@ impl ReferenceError {
         match self {
             Self::Attest(error) => error.help(),
             Self::Cache(error) => error.help(),
-            Self::Resource { nearest, .. } => {
-                nearest.as_ref().map(|key| format!("did you mean `{key}`?"))
-            }
-            Self::Csv(_)
-            | Self::ResourceForm { .. }
-            | Self::ResourceValue { .. }
-            | Self::Size { .. }
-            | Self::Policy => None,
+            Self::Csv(_) | Self::Policy => None,
         }
     }
 }
@@ -189,15 +149,7 @@ impl ReferenceArgs {
 
     /// The flags that were given for nothing, and why they are.
     fn without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        const CGROUP: &str = "steps stay in the cgroup of rbuild; limit that, or see --ulimit";
         let ClassicArgs {
-            memory,
-            memory_swap,
-            cpu_shares,
-            cpu_period,
-            cpu_quota,
-            cpuset_cpus,
-            cpuset_mems,
             security_opt,
             squash,
             compress,
@@ -205,15 +157,6 @@ impl ReferenceArgs {
             force_rm: _,
         } = &self.classic;
         [
-            ("--cgroup-parent", self.cgroup_parent.is_some(), CGROUP),
-            ("--resource", !self.resources.is_empty(), CGROUP),
-            ("--memory", memory.is_some(), CGROUP),
-            ("--memory-swap", memory_swap.is_some(), CGROUP),
-            ("--cpu-shares", cpu_shares.is_some(), CGROUP),
-            ("--cpu-period", cpu_period.is_some(), CGROUP),
-            ("--cpu-quota", cpu_quota.is_some(), CGROUP),
-            ("--cpuset-cpus", cpuset_cpus.is_some(), CGROUP),
-            ("--cpuset-mems", cpuset_mems.is_some(), CGROUP),
             (
                 "--security-opt",
                 !security_opt.is_empty(),
@@ -259,49 +202,6 @@ fn is_own(name: &str) -> bool {
 
 fn policy(_file: &str) -> Result<PathBuf, ReferenceError> {
     Err(ReferenceError::Policy)
-}
-
-fn size(text: &str) -> Result<u64, ReferenceError> {
-    dockerfile::mount::size_bytes(text).ok_or_else(|| ReferenceError::Size {
-        text: text.to_owned(),
-    })
-}
-
-fn size_or_unlimited(text: &str) -> Result<i64, ReferenceError> {
-    match text {
-        "-1" => Ok(-1),
-        text => size(text).map(|size| i64::try_from(size).unwrap_or(i64::MAX)),
-    }
-}
-
-/// Reads `memory=2g,cpu-shares=512`.
-fn resources(text: &str) -> Result<Resources, ReferenceError> {
-    const KEYS: [&str; 7] = [
-        "memory",
-        "memory-swap",
-        "cpu-shares",
-        "cpu-period",
-        "cpu-quota",
-        "cpuset-cpus",
-        "cpuset-mems",
-    ];
-    for (key, value) in fields(text)? {
-        let value = value.ok_or_else(|| ReferenceError::ResourceForm { field: key.clone() })?;
-        let valid = match key.as_str() {
-            "memory" => size(&value).is_ok(),
-            "memory-swap" => size_or_unlimited(&value).is_ok(),
-            "cpu-shares" | "cpu-period" | "cpu-quota" => value.parse::<i64>().is_ok(),
-            "cpuset-cpus" | "cpuset-mems" => !value.is_empty(),
-            _ => {
-                let nearest = dockerfile::lint::suggestion(&key, KEYS).map(str::to_owned);
-                return Err(ReferenceError::Resource { key, nearest });
-            }
-        };
-        if !valid {
-            return Err(ReferenceError::ResourceValue { key, value });
-        }
-    }
-    Ok(Resources)
 }
 
 /// The fields of one CSV record, their keys in lower case; `None` where there is no `=`.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sandbox::cgroup::{Controller, Version};
 use sandbox::emulation::{self, Survey};
 use sandbox::network::{Networks, Taken};
 use sandbox::{Architecture, EmulationError, Emulators, Entered, How, IdRange};
@@ -289,12 +290,14 @@ impl Network {
     }
 }
 
-/// Limits on memory and processors.
+/// Limits on memory, processes and processors.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Limits {
     /// The cgroup in which steps can be limited.
     pub(super) cgroup: Option<PathBuf>,
+    /// Of which version of cgroups it is.
+    pub(super) version: Option<u8>,
     /// What of them can be.
     pub(super) controllers: Vec<&'static str>,
     /// Why none can be set.
@@ -303,10 +306,18 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn of(notes: &mut Notes) -> Self {
-        match sandbox::cgroup::find() {
-            Ok(sandbox::cgroup::Delegated { path, controllers }) => Self {
-                cgroup: Some(path),
-                controllers,
+        match sandbox::cgroup::find(None) {
+            Ok(place) => Self {
+                cgroup: place.trees.first().map(|tree| tree.path.clone()),
+                version: Some(match place.version {
+                    Version::One => 1,
+                    Version::Two => 2,
+                }),
+                controllers: place
+                    .controllers()
+                    .into_iter()
+                    .map(Controller::name)
+                    .collect(),
                 problem: None,
             },
             Err(error) => {
@@ -315,6 +326,7 @@ impl Limits {
                 notes.better("limits", trouble);
                 Self {
                     cgroup: None,
+                    version: None,
                     controllers: Vec::new(),
                     problem,
                 }

@@ -129,7 +129,11 @@ fn lines_of_network(network: &Network) -> Vec<String> {
 
 fn line_of_limits(limits: &Limits) -> String {
     match (&limits.cgroup, &limits.problem) {
-        (Some(cgroup), _) => format!("{} of {}", limits.controllers.join(", "), cgroup.display()),
+        (Some(cgroup), _) => {
+            let controllers = limits.controllers.join(", ");
+            let version = limits.version.unwrap_or_default();
+            format!("{controllers}: cgroup v{version}, {}", cgroup.display())
+        }
         (None, Some(problem)) => format!("none: {problem}"),
         (None, None) => "none".to_owned(),
     }

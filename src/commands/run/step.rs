@@ -195,6 +195,7 @@ fn spec(
         rights: sandbox::Rights::default(),
         shm_size_bytes: SHM_SIZE_BYTES,
         limits: Vec::new(),
+        cgroup: None,
     })
 }
 

@@ -32,6 +32,7 @@ use rustix::process::{DumpableBehavior, Pid, PidfdFlags, WaitOptions};
 
 use super::command::{self, Asked};
 use super::world::World;
+use crate::cgroup::group::{Doors, Group};
 use crate::identity::{self, Owner};
 use crate::rootfs::walk::{self, Missing};
 use crate::rootfs::{Doing, open_directory};
@@ -59,12 +60,15 @@ pub(super) fn run(
     rustix::process::set_child_subreaper(Some(own)).setting_up("adopt the step's processes")?;
     let processes = Processes::below(own)?;
 
+    let group = Group::of(spec.cgroup.as_ref())?;
+    let doors = group.as_ref().map_or(Ok(Doors::default()), Group::doors)?;
     let root = open_directory(directory)?;
     let mut placed = Placed::new(root, open_directory(work)?);
-    let ran =
-        put(spec, &mut placed).and_then(|world| run_in(spec, world, stdin, control, &processes));
+    let ran = put(spec, &mut placed)
+        .and_then(|world| run_in(spec, world, (stdin, doors), control, &processes));
     // Nobody is left who could be in the way. Taken back in any case; the first failure is the one to tell.
     let taken_back = placed.take_back();
+    super::report_exhausted(group, control);
     let status = ran?;
     wire::report(control, &Message::PutBack(taken_back?));
     wire::report(control, &Message::Ended(status));
@@ -122,24 +126,28 @@ fn put(spec: &StepSpec, placed: &mut Placed) -> Result<World, StepError> {
 fn run_in(
     spec: &StepSpec,
     world: World,
-    stdin: Option<OwnedFd>,
+    (stdin, doors): (Option<OwnedFd>, Doors),
     control: &UnixStream,
     processes: &Processes,
 ) -> Result<StepStatus, StepError> {
     let (from, guard) = UnixStream::pair().setting_up("create a socket")?;
     let Some(command) = sys::fork().setting_up("fork")? else {
         drop(from);
-        let error = match enter_root(&world) {
+        let error = match enter_cgroup(doors).and_then(|()| enter_root(&world)) {
             Ok(()) => command::execute(spec, world, stdin, Asked::Guard(&guard)),
             Err(error) => error,
         };
         wire::report(control, &Message::Failed(error));
         sys::exit_now(127);
     };
-    drop((world, stdin, guard));
+    drop((world, stdin, doors, guard));
     let ended = attend(command, control, Guarding::Expected { from, processes });
     processes.kill_all()?;
     ended
+}
+
+fn enter_cgroup(doors: Doors) -> Result<(), StepError> {
+    doors.enter().setting_up("enter the step's cgroup")
 }
 
 fn enter_root(world: &World) -> Result<(), StepError> {

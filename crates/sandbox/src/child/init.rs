@@ -7,11 +7,12 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
 use super::command::{self, Asked};
 use super::kernel_files;
 use super::world::{Masked, World};
+use crate::cgroup::group::Doors;
 use crate::rootfs::Doing;
 use crate::step::{SettingUp, StepError, StepStatus};
 use crate::wire::{self, Message};
@@ -21,12 +22,13 @@ use crate::{StepSpec, sys};
 pub(super) fn run(
     spec: &StepSpec,
     (world, masked): (World, Masked),
-    stdin: Option<OwnedFd>,
+    (stdin, doors): (Option<OwnedFd>, Doors),
     control: &UnixStream,
     asked: Asked<'_>,
     outer_lives: OwnedFd,
 ) -> ! {
-    let ended = prepare(&world, &masked, outer_lives.as_fd())
+    let ended = enter_cgroup(doors)
+        .and_then(|()| prepare(&world, &masked, outer_lives.as_fd()))
         .and_then(|()| start(spec, world, stdin, control, asked))
         .and_then(reap_until_end);
     let message = match ended {
@@ -36,6 +38,12 @@ pub(super) fn run(
     wire::report(control, &message);
     // Every other process of the step goes with this one.
     sys::exit_now(0);
+}
+
+/// Moves into the step's cgroup, and makes it all that can be seen of cgroups.
+fn enter_cgroup(doors: Doors) -> Result<(), StepError> {
+    doors.enter().setting_up("enter the step's cgroup")?;
+    sys::unshare(UnshareFlags::NEWCGROUP).setting_up("create the step's cgroup namespace")
 }
 
 fn prepare(world: &World, masked: &Masked, outer_lives: BorrowedFd<'_>) -> Result<(), StepError> {

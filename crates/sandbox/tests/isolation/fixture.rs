@@ -173,6 +173,7 @@ impl Fixture {
             rights: rbuild_sandbox::Rights::default(),
             shm_size_bytes: 64 << 20,
             limits: Vec::new(),
+            cgroup: None,
         };
         Self { directory, spec }
     }

@@ -14,6 +14,7 @@ use graph::VertexId;
 use graph::op::{self, HostAddress, NetworkMode, Provisions, RunOp, SecurityMode};
 use graph::quote::quoted;
 use rustix::event::{PollFd, PollFlags, poll};
+use sandbox::cgroup::Cgroup;
 use sandbox::network::HostEntry;
 use sandbox::{
     Architecture, Confinement, Ended, How, Isolation, Killer, Limit, Network, Rights, RootFs,
@@ -23,7 +24,7 @@ use sandbox::{
 pub(crate) use self::alone::refused;
 use self::mounts::{Held, Mounts};
 use self::network::StepNetwork;
-use self::symptom::{Program, Watch};
+use self::symptom::{Program, Symptom, Watch};
 use self::trust::Trust;
 use super::{Executed, Execution, Inputs, Wanted, architecture, blocking, programs};
 use crate::cache_key::CacheKey;
@@ -70,6 +71,7 @@ impl Execution {
             let ways = self.emulate().await?.ways();
             let how = ways.get(&architecture).cloned().unwrap_or(How::Native);
             let runs = Runs { architecture, how };
+            let cgroup = self.cgroup(op).await?;
             let (mut lowers, network) = tokio::try_join!(
                 self.materialize(inputs.vertex, &root),
                 self.network(inputs.vertex, op)
@@ -96,6 +98,7 @@ impl Execution {
                 mounts,
                 [device_env, secret_env].concat(),
             )?;
+            spec.cgroup = cgroup;
             if let Some(trust) = &trust {
                 trust.tell(&mut spec.env);
             }
@@ -115,6 +118,14 @@ impl Execution {
             .await
         })
         .await
+    }
+
+    /// Finds out how the step can be limited: before any process is started for it, which could be in the
+    /// way.
+    async fn cgroup(&self, op: &RunOp) -> Result<Option<Cgroup>, SolveErrorKind> {
+        let limits = limits(&op.provisions)?;
+        let limiter = Arc::clone(&self.solver.limiter);
+        Ok(blocking(move || limiter.cgroup(&limits)).await)
     }
 
     /// Makes what a step on `lowers` needs to trust whom the user trusts.
@@ -154,9 +165,28 @@ impl Execution {
             tell(Phase::End);
             drop(held);
             execution.give_back(network, &spec);
-            let Ended { status, put_back } = ended?;
+            let Ended {
+                status,
+                put_back,
+                exhausted,
+            } = ended?;
+            let met = || {
+                let limits = spec.cgroup.as_ref().map(|cgroup| &cgroup.limits)?;
+                Symptom::of(exhausted, limits, execution.solver.limiter.grants_memory())
+            };
             match status {
                 StepStatus::Exited(0) => {
+                    // What it has made may lack what that process was to add.
+                    if exhausted.memory.is_some()
+                        && let Some(symptom) = met()
+                    {
+                        let note = format!("WARNING: this succeeded although {symptom}\n");
+                        execution.tell(Event::Output {
+                            vertex,
+                            stream: Stream::Stderr,
+                            bytes: note.as_bytes(),
+                        });
+                    }
                     workplace.collect(&put_back)?;
                     Ok(workplace)
                 }
@@ -166,7 +196,8 @@ impl Execution {
                         status,
                         // As long as what it has written is still there.
                         room: execution.room(),
-                        symptom: watch.symptom(&runs, status, program(&watch, &spec)),
+                        symptom: met()
+                            .or_else(|| watch.symptom(&runs, status, program(&watch, &spec))),
                     })
                 }
             }
@@ -279,6 +310,7 @@ fn spec(
         rights: rights(&op.provisions)?,
         shm_size_bytes: op.provisions.shm_size_bytes.unwrap_or(SHM_SIZE_BYTES),
         limits: limits(&op.provisions)?,
+        cgroup: None,
     })
 }
 

@@ -33,18 +33,7 @@ fn refusal(words: &[&str]) -> String {
 #[test]
 fn what_has_no_effect_is_warned_of() {
     for words in [
-        &["--cgroup-parent=x"][..],
-        &["--resource=memory=2g,cpu-shares=512"],
-        &["--memory=2g"],
-        &["-m", "2g"],
-        &["--memory-swap=-1"],
-        &["--cpu-shares=2"],
-        &["-c", "2"],
-        &["--cpu-period=2"],
-        &["--cpu-quota=-1"],
-        &["--cpuset-cpus=0-3"],
-        &["--cpuset-mems=0"],
-        &["--security-opt=seccomp=unconfined"],
+        &["--security-opt=seccomp=unconfined"][..],
         &["--squash"],
         &["--compress"],
         &["--rm=false"],
@@ -85,20 +74,6 @@ fn a_builder_named_by_the_environment_is_warned_of() {
     let warnings = args.reference.check(&[], &environment).unwrap();
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("BUILDX_BUILDER=remote has no effect"));
-}
-
-#[test]
-fn resources_are_read_although_they_have_no_effect() {
-    for (value, expected) in [
-        ("memory", "invalid resource memory: expected KEY=VALUE"),
-        ("memory=lots", "invalid value lots of memory"),
-        ("memry=1g", "unknown resource memry"),
-        ("cpu-quota=x", "invalid value x of cpu-quota"),
-    ] {
-        let text = refusal(&["--resource", value]);
-        assert!(text.contains(expected), "{text}");
-    }
-    assert!(refusal(&["--memory", "lots"]).contains("invalid size lots"));
 }
 
 #[test]

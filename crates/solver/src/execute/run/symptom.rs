@@ -9,6 +9,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use sandbox::cgroup::{Exhausted, Limits, Memory};
 use sandbox::{Architecture, How, Isolation, StepStatus};
 
 use super::Runs;
@@ -65,6 +66,20 @@ pub enum Symptom {
     },
     /// It spoke of what there is with namespaces only, and has none.
     NoNamespaces,
+    /// It used up the memory that steps have.
+    Memory {
+        /// How much that was.
+        limit_bytes: u64,
+        /// Whether the user said so.
+        is_granted: bool,
+    },
+    /// It was ended when the machine, or what is around rbuild, had no memory left.
+    MemoryOfMachine,
+    /// It could start no further process.
+    Processes {
+        /// How many it may have.
+        limit: u64,
+    },
     /// A 32-bit program met a number of 64 bits: an inode, or a position in a directory.
     NumberTooLarge {
         /// The architecture of the step.
@@ -128,12 +143,65 @@ impl fmt::Display for Symptom {
                  set-id programs such as sudo have no effect: let the surrounding container make user \
                  namespaces if the step needs them",
             ),
+            Self::Memory {
+                limit_bytes,
+                is_granted: true,
+            } => write!(
+                f,
+                "the step ran out of the {} of memory that --memory grants, and the kernel ended a process of \
+                 it: grant more, or let the step do less at once",
+                size(*limit_bytes)
+            ),
+            Self::Memory {
+                limit_bytes,
+                is_granted: false,
+            } => write!(
+                f,
+                "the step ran out of memory, and the kernel ended a process of it: {} are nine tenths of what \
+                 there is, and all that one step gets unless --memory grants more",
+                size(*limit_bytes)
+            ),
+            Self::MemoryOfMachine => f.write_str(
+                "the machine, or the container around rbuild, ran out of memory, and the kernel ended a \
+                 process of the step: do less at once with --jobs, or give rbuild more memory",
+            ),
+            Self::Processes { limit } => write!(
+                f,
+                "the step has reached its limit of {limit} processes and threads; --ulimit nproc=NUMBER sets \
+                 another"
+            ),
             Self::NumberTooLarge { architecture } => write!(
                 f,
                 "a linux/{architecture} program was built for 32-bit numbers of files and met a larger one; \
                  give it a directory in memory to work in: RUN --mount=type=tmpfs,target=DIRECTORY"
             ),
         }
+    }
+}
+
+impl Symptom {
+    /// What it means that a step with these `limits` has met one of them.
+    pub(super) fn of(exhausted: Exhausted, limits: &Limits, is_granted: bool) -> Option<Self> {
+        match (exhausted.memory, limits.memory_bytes) {
+            (Some(Memory::OfStep), Some(limit_bytes)) => Some(Self::Memory {
+                limit_bytes,
+                is_granted,
+            }),
+            (Some(_), _) => Some(Self::MemoryOfMachine),
+            // One of the processes is rbuild's.
+            (None, _) if exhausted.processes => limits.processes.map(|count| Self::Processes {
+                limit: count.saturating_sub(1),
+            }),
+            (None, _) => None,
+        }
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        bytes if bytes.is_multiple_of(1 << 30) => format!("{} GiB", bytes >> 30),
+        bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
+        bytes => format!("{bytes} bytes"),
     }
 }
 
