@@ -14,9 +14,9 @@
 //! ```
 //!
 //! A step's cgroup is below rbuild's own, so what limits rbuild limits its steps. The child of a step
-//! makes it, stays outside, and removes it ([`group`]); so none is left when rbuild is killed. Where the
+//! makes it, stays outside, and removes it (`group`); so none is left when rbuild is killed. Where the
 //! child is killed too, the lock on the directory goes with it, and the next build removes what nobody has
-//! locked. For version 2 rbuild moves into a cgroup of its own before the first step ([`home`]).
+//! locked. For version 2 rbuild moves into a cgroup of its own before the first step (`home`).
 //!
 //! An ordinary user can do this where a cgroup was given to them (systemd says `Delegate=yes`), and
 //! nothing else on a machine lets them limit several processes together.
