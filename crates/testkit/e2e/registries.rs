@@ -17,6 +17,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("registries_conf_is_read", registries_conf),
     ("certificates_are_found_by_host", certificates),
     (
+        "plain_http_within_this_machine_reads_no_certificates",
+        no_certificates,
+    ),
+    (
         "an_insecure_output_is_pushed_whatever_the_certificate",
         insecure_output,
     ),
@@ -272,6 +276,24 @@ fn certificates(suite: &Suite) -> anyhow::Result<()> {
         workspace.write(&format!("{directory}/{to}"), fs::read(from)?)?;
     }
     push()?.succeed()?;
+    ensure!(registry.has_tag("app", "1"));
+    Ok(())
+}
+
+/// Reading those of the system took longer than the whole of a build in which nothing changed.
+fn no_certificates(suite: &Suite) -> anyhow::Result<()> {
+    let registry = Registry::start()?;
+    let workspace = suite.workspace(Account::Ordinary)?;
+    simple(&workspace)?;
+    let name = format!("{}/app:1", registry.host());
+    let none = workspace.write("certificates/none.pem", "")?;
+    let directory = none.parent().context("a directory")?.to_owned();
+    workspace
+        .rbuild(&["--push", "-t", &name, "context"])?
+        // Whoever needs certificates complains that there are none.
+        .env("SSL_CERT_FILE", &none)
+        .env("SSL_CERT_DIR", &directory)
+        .succeed()?;
     ensure!(registry.has_tag("app", "1"));
     Ok(())
 }
