@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
 };
 use rustix::io::Errno;
 
@@ -127,6 +127,10 @@ fn prune(upper: &OwnedFd, lowers: &[impl AsRef<Path>], path: &Path) -> Result<bo
     let Some(directory) = open_unlinked(upper, path)? else {
         return Ok(false);
     };
+    // There may be hundreds of layers below, and something else to be taken back from here first.
+    if !is_empty(&directory)? {
+        return Ok(false);
+    }
     for lower in lowers {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let lower = rustix::fs::open(lower.as_ref(), flags, Mode::empty())?;
@@ -148,6 +152,15 @@ fn prune(upper: &OwnedFd, lowers: &[impl AsRef<Path>], path: &Path) -> Result<bo
         return Ok(removed);
     }
     Ok(false)
+}
+
+fn is_empty(directory: &OwnedFd) -> Result<bool, Errno> {
+    for entry in Dir::read_from(directory)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn same_directory(upper: &OwnedFd, lower: &OwnedFd) -> Result<bool, Errno> {

@@ -109,19 +109,16 @@ fn mount_root(root: &RootFs) -> Result<OwnedFd, RootError> {
 }
 
 fn mount_layers(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, RootError> {
-    let overlay_work = work.join("overlay");
-    make_directory(&overlay_work)?;
-    let writable = Some(Writable {
-        upper,
-        work: &overlay_work,
-    });
     if !lowers.is_empty() {
-        return overlay(lowers, writable);
+        return overlay(lowers, Some(Writable { upper, work }));
     }
     // Overlayfs also for a root of one directory: it keeps its own attributes out of a step's reach.
-    let empty = work.join("empty");
+    // A layer must not lie within its work directory.
+    let [empty, work] = ["empty", "overlay"].map(|name| work.join(name));
     make_directory(&empty)?;
-    overlay(&[empty], writable)
+    make_directory(&work)?;
+    let work = work.as_path();
+    overlay(&[empty], Some(Writable { upper, work }))
 }
 
 fn make_directory(path: &Path) -> Result<(), RootError> {
