@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use oci::{Document, ImageSource};
+use oci::{Digest, Document, ImageSource};
 use reqwest::{Method, StatusCode};
-use tokio::sync::OnceCell;
 
 use crate::auth::{Answer, Authenticator};
 use crate::config::RegistryConfig;
@@ -27,10 +26,22 @@ struct Shared {
     connections: Connections,
     authenticator: Authenticator,
     /// What names led to: the same for all platforms of a build, even if a tag moves meanwhile.
-    documents: Mutex<BTreeMap<ImageSource, DocumentCell>>,
+    names: Mutex<BTreeMap<ImageSource, Name>>,
 }
 
-type DocumentCell = Arc<OnceCell<Arc<Document>>>;
+/// What a name led to; locked while that is being found out.
+type Name = Arc<tokio::sync::Mutex<Led>>;
+
+/// How much is known of what a name leads to.
+#[derive(Debug, Default)]
+pub(crate) enum Led {
+    #[default]
+    Unasked,
+    /// Its digest.
+    To(Digest),
+    /// All of it.
+    Fetched(Arc<Document>),
+}
 
 impl Client {
     /// Returns a client that has connected to nothing yet.
@@ -39,7 +50,7 @@ impl Client {
             shared: Arc::new(Shared {
                 connections: Connections::new(config),
                 authenticator: Authenticator::new(credentials),
-                documents: Mutex::default(),
+                names: Mutex::default(),
             }),
         }
     }
@@ -48,10 +59,10 @@ impl Client {
         &self.shared.connections
     }
 
-    pub(crate) fn document_cell(&self, source: &ImageSource) -> DocumentCell {
-        let documents = &self.shared.documents;
-        let mut documents = documents.lock().unwrap_or_else(PoisonError::into_inner);
-        documents.entry(source.clone()).or_default().clone()
+    pub(crate) fn name(&self, source: &ImageSource) -> Name {
+        let names = &self.shared.names;
+        let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.entry(source.clone()).or_default().clone()
     }
 
     /// Finds out whether the registry at `host` takes us for who we say we are.
@@ -91,7 +102,7 @@ impl Client {
         let Shared {
             connections,
             authenticator,
-            documents: _,
+            names: _,
         } = &*self.shared;
         if !same_origin(&request.target.url, &endpoint.base) {
             return accepted(connections.send(request, None).await?).await;

@@ -3,19 +3,16 @@
 //! A build asks mirrors first and keeps to its first answer. Whoever is about to change a tag has to
 //! know what it is at this moment, so nothing here asks a mirror or remembers an answer.
 
-use oci::{Descriptor, Digest, Document, MediaType, Reference};
-use reqwest::header::{ACCEPT, HeaderValue};
+use oci::{Descriptor, Document, MediaType, Reference};
 use reqwest::{Method, StatusCode};
 
 use crate::client::Client;
 use crate::connections::Response;
 use crate::endpoint::Endpoint;
-use crate::pull::{ACCEPTED, ResolveError, document};
+use crate::pull::{ResolveError, document};
 use crate::push::{PushError, PushErrorKind};
 use crate::request::{Request, RequestError, Target};
 use crate::retry::Backoff;
-
-const CONTENT_DIGEST: &str = "docker-content-digest";
 
 impl Client {
     /// Returns the descriptor of what `reference` leads to at its registry; `None` if to nothing.
@@ -92,14 +89,7 @@ impl Client {
 
     async fn try_head(&self, reference: &Reference) -> Result<Head, RequestError> {
         let endpoint = Endpoint::origin(self.connections(), reference).await?;
-        let url = Target::named(endpoint.manifest(&name(reference)));
-        let mut request = Request::new("look for manifest", Method::HEAD, url);
-        request
-            .headers
-            .insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
-        let response = self
-            .call(&endpoint, &endpoint.pull_scope(), &request)
-            .await?;
+        let response = document::head(self, &endpoint, &name(reference)).await?;
         match response.status() {
             StatusCode::OK => Ok(described(&response).map_or(Head::Unclear, Head::Found)),
             StatusCode::NOT_FOUND => Ok(Head::Nothing),
@@ -149,7 +139,7 @@ fn name(reference: &Reference) -> String {
 }
 
 fn described(response: &Response) -> Option<Descriptor> {
-    let digest: Digest = response.header(CONTENT_DIGEST)?.parse().ok()?;
+    let digest = document::content_digest(response)?;
     let media_type: MediaType = document::media_type(response)?;
     let is_known = media_type.is_manifest() || media_type.is_index();
     is_known.then(|| {

@@ -16,6 +16,7 @@ pub(crate) use document::ACCEPTED;
 
 use std::io;
 use std::io::Write;
+use std::sync::Arc;
 
 use oci::manifest::DocumentError;
 use oci::{
@@ -23,7 +24,7 @@ use oci::{
     MediaType, Platform, Raw, Reference,
 };
 
-use crate::client::Client;
+use crate::client::{Client, Led};
 use crate::connections::blocking;
 use crate::layout::{self, LayoutError};
 use crate::request::RequestError;
@@ -288,6 +289,37 @@ impl Client {
         resolved.map_err(|kind| kind.of(source))
     }
 
+    /// Returns whether `source` leads to the manifest or index `known`, which is not fetched where the
+    /// registry tells without.
+    ///
+    /// # Errors
+    ///
+    /// The registry does not answer, or what it has instead cannot be fetched.
+    pub async fn leads_to(
+        &self,
+        source: &ImageSource,
+        known: Digest,
+    ) -> Result<bool, ResolveError> {
+        let name = self.name(source);
+        let mut led = name.lock().await;
+        if let (Led::Unasked, ImageSource::Registry(reference)) = (&*led, source) {
+            let told = match reference.digest() {
+                Some(digest) => Some(digest),
+                None => document::digest_of_tag(self, reference)
+                    .await
+                    .map_err(|kind| kind.of(source))?,
+            };
+            if let Some(digest) = told {
+                *led = Led::To(digest);
+            }
+        }
+        if let Led::To(digest) = *led {
+            return Ok(digest == known);
+        }
+        let document = self.follow(source, &mut led).await;
+        Ok(document.map_err(|kind| kind.of(source))?.digest() == known)
+    }
+
     /// Fetches the manifest or index that `source` names, as it is now.
     ///
     /// # Errors
@@ -355,13 +387,11 @@ impl Client {
         source: &ImageSource,
         wanted: &Platform,
     ) -> Result<ResolvedImage, ResolveErrorKind> {
-        let cell = self.document_cell(source);
-        let named = cell
-            .get_or_try_init(async || document::named(self, source).await.map(Into::into))
-            .await?;
+        let name = self.name(source);
+        let named = self.follow(source, &mut *name.lock().await).await?;
         let resolved = named.digest();
         let pinned = source.with_digest(resolved);
-        let mut document = Document::clone(named);
+        let mut document = Document::clone(&named);
         let mut chosen: Option<Descriptor> = None;
         for _ in 0..=MAX_DEPTH {
             let index = match document {
@@ -382,6 +412,22 @@ impl Client {
             chosen = Some(entry.clone());
         }
         Err(ResolveErrorKind::TooDeep)
+    }
+
+    /// Fetches what a name leads to, the first time that this is asked.
+    async fn follow(
+        &self,
+        source: &ImageSource,
+        led: &mut Led,
+    ) -> Result<Arc<Document>, ResolveErrorKind> {
+        let document = match led {
+            Led::Fetched(document) => return Ok(Arc::clone(document)),
+            Led::To(digest) => document::named(self, &source.with_digest(*digest)).await?,
+            Led::Unasked => document::named(self, source).await?,
+        };
+        let document = Arc::new(document);
+        *led = Led::Fetched(Arc::clone(&document));
+        Ok(document)
     }
 
     async fn image(

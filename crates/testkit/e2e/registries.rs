@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ),
     ("push_through_a_web_proxy", web_proxy),
     ("pull_of_a_base_begins_when_it_is_certain", base_layers),
+    ("pull_fetches_nothing_that_is_known", known_base),
 ];
 
 const MIB: u64 = 1 << 20;
@@ -395,19 +396,64 @@ fn web_proxy(suite: &Suite) -> anyhow::Result<()> {
 
 /// Of a base that a step needs on disk, the layers come with its `FROM`, while other stages are built; of
 /// one on which everything is in the cache, none comes at all.
+/// Puts Debian's busybox there.
+fn put_busybox(suite: &Suite, reference: &str, words: &[&str]) -> anyhow::Result<()> {
+    let from = format!("oci:{}:latest", suite.busybox().display());
+    let to = format!("docker://{reference}");
+    let copy = ["copy", "--quiet", "--dest-tls-verify=false", &from, &to];
+    peer::run(&mut peer::skopeo(&[&copy, words].concat()))?;
+    Ok(())
+}
+
+fn known_base(suite: &Suite) -> anyhow::Result<()> {
+    let workspace = suite.workspace(Account::Ordinary)?;
+    let base = format!("{}/known/busybox:1", suite.registry.host());
+    put_busybox(suite, &base, &["--all"])?;
+    let proxy = Proxy::start(suite.registry.host(), Fault::None)?;
+    let file = format!("FROM {}/known/busybox:1\nRUN uname -m\n", proxy.host());
+    workspace.write("context/Dockerfile", file)?;
+    let two = ["--platform", "linux/amd64,linux/arm64"];
+    // What of the repository was asked for by this build.
+    let asked = |words: &[&str]| {
+        let before = proxy.exchanges().len();
+        let build = [
+            "build",
+            "--progress=plain",
+            "-o",
+            "type=cacheonly",
+            "context",
+        ];
+        workspace.rbuild(&[&build, words].concat())?.succeed()?;
+        let new = proxy.exchanges().split_off(before);
+        let new = new.iter().filter(|one| one.target != "/v2/");
+        let new = new.map(|one| format!("{} {}", one.method, one.target));
+        anyhow::Ok(new.collect::<Vec<_>>())
+    };
+    let first = asked(&two)?;
+    ensure!(first.len() > 5, "{first:?}");
+    for words in [&[][..], &["--pull"]] {
+        let again = asked(&[&two, words].concat())?;
+        ensure!(
+            again == ["HEAD /v2/known/busybox/manifests/1"],
+            "{words:?}: {again:?}"
+        );
+    }
+
+    // The name leads elsewhere: to one platform's manifest.
+    put_busybox(suite, &base, &["--override-arch", "amd64"])?;
+    let moved = asked(&["--platform", "linux/amd64"])?;
+    ensure!(
+        moved.first().is_some_and(|one| one.starts_with("HEAD ")),
+        "{moved:?}"
+    );
+    ensure!(moved.iter().any(|one| one.starts_with("GET ")), "{moved:?}");
+    Ok(())
+}
+
 fn base_layers(suite: &Suite) -> anyhow::Result<()> {
     let workspace = suite.workspace(Account::Ordinary)?;
-    let busybox = format!("oci:{}:latest", suite.busybox().display());
     let base = format!("{}/bases/busybox:1", suite.registry.host());
-    let to = format!("docker://{base}");
-    peer::run(&mut peer::skopeo(&[
-        "copy",
-        "--quiet",
-        "--all",
-        "--dest-tls-verify=false",
-        &busybox,
-        &to,
-    ]))?;
+    put_busybox(suite, &base, &["--all"])?;
     let file = format!(
         "FROM {base} AS other\nWORKDIR /other\nFROM {base}\nCOPY --from=other /bin/busybox /copied\nRUN test -f /copied\n"
     );

@@ -105,15 +105,15 @@ impl Lookup {
         let ImageSource::Registry(reference) = source else {
             return Ok(self.client.resolve(source, wanted).await?);
         };
-        if self.freshness == Freshness::Required {
-            return Ok(self.ask(reference, source, wanted).await?);
-        }
-        if let Some(kept) = self.kept(reference, wanted).await {
+        if self.freshness != Freshness::Required
+            && let Some(kept) = self.kept(reference, wanted).await
+        {
             return Ok(kept);
         }
         let known = self.recall(source, wanted).await;
         let is_fixed = reference.digest().is_some();
         match (known, self.freshness) {
+            (known, Freshness::Required) => Ok(self.ask(source, wanted, known.as_ref()).await?),
             (Some((known, _)), Freshness::Waived) => Ok(known),
             // A digest means what it meant.
             (Some((known, _)), _) if is_fixed => Ok(known),
@@ -121,16 +121,17 @@ impl Lookup {
                 image: reference.to_string(),
                 wanted: wanted.clone(),
             }),
-            (None, _) => Ok(self.ask(reference, source, wanted).await?),
-            (Some((known, since)), _) => {
+            (None, _) => Ok(self.ask(source, wanted, None).await?),
+            (Some(known), _) => {
                 let mut unreachable = self.unreachable.subscribe();
                 let registry = reference.registry();
                 let answer = tokio::select! {
-                    answer = self.ask(reference, source, wanted) => answer,
-                    Ok(_) = unreachable.wait_for(|names| names.contains(registry)) => return Ok(known),
+                    answer = self.ask(source, wanted, Some(&known)) => answer,
+                    Ok(_) = unreachable.wait_for(|names| names.contains(registry)) => return Ok(known.0),
                 };
                 match answer {
                     Err(error) if error.is_unreachable() => {
+                        let (known, since) = known;
                         self.note(registry, &error, since);
                         Ok(known)
                     }
@@ -140,14 +141,21 @@ impl Lookup {
         }
     }
 
+    /// Asks the registry. What was `known` of the image, and since when, need not be fetched where the name
+    /// still leads to it.
     async fn ask(
         &self,
-        reference: &Reference,
         source: &ImageSource,
         wanted: &Platform,
+        known: Option<&(ResolvedImage, i64)>,
     ) -> Result<ResolvedImage, ResolveError> {
-        let found = self.client.resolve(source, wanted).await?;
-        tracing::debug!(%reference, resolved = %found.image.resolved, "the registry says");
+        let found = match known {
+            Some((known, _)) if self.client.leads_to(source, known.image.resolved).await? => {
+                known.clone()
+            }
+            Some(_) | None => self.client.resolve(source, wanted).await?,
+        };
+        tracing::debug!(%source, resolved = %found.image.resolved, "the registry says");
         self.remember(source, wanted, &found).await;
         Ok(found)
     }

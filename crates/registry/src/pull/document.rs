@@ -43,6 +43,27 @@ pub(super) async fn named(
     }
 }
 
+/// Asks what the tag of `reference` leads to, without fetching it; `None` where nobody says so plainly,
+/// and fetching it is what tells more.
+pub(super) async fn digest_of_tag(
+    client: &Client,
+    reference: &Reference,
+) -> Result<Option<Digest>, ResolveErrorKind> {
+    let tag = reference.tag().unwrap_or("latest");
+    let told = first_answer(client, reference, async |endpoint| {
+        let response = head(client, endpoint, tag).await?;
+        match response.status() {
+            StatusCode::OK => Ok(content_digest(&response)),
+            _ => Err(response.into_error().await.into()),
+        }
+    });
+    match told.await {
+        Err(ResolveErrorKind::Request(error)) if error.is_unreachable() => Err(error.into()),
+        // The answer to a HEAD has no text that says why, and some registries know no HEAD.
+        told => Ok(told.ok().flatten()),
+    }
+}
+
 /// Fetches what `reference` names now, without asking mirrors.
 pub(crate) async fn at_origin(
     client: &Client,
@@ -52,7 +73,10 @@ pub(crate) async fn at_origin(
         Some(digest) => Wanted::Manifest(digest),
         None => Wanted::Tag(reference.tag().unwrap_or("latest")),
     };
-    let (bytes, declared) = wanted.fetch_from_origin(client, reference).await?;
+    let fetched = answer_of_origin(client, reference, async |endpoint| {
+        wanted.from(client, endpoint).await
+    });
+    let (bytes, declared) = fetched.await?;
     parse(bytes, declared.as_ref())
 }
 
@@ -154,47 +178,13 @@ enum Wanted<'a> {
 type Fetched = (Vec<u8>, Option<MediaType>);
 
 impl Wanted<'_> {
-    /// Asks the mirrors, once each, and then the registry.
     async fn fetch(
         self,
         client: &Client,
         reference: &Reference,
     ) -> Result<Fetched, ResolveErrorKind> {
-        let connections = client.connections();
-        for mirror in connections.mirrors(reference) {
-            let tried = match Endpoint::mirror(connections, reference, mirror).await {
-                Ok(endpoint) => self.from(client, &endpoint).await,
-                Err(error) => Err(error.into()),
-            };
-            match tried {
-                Ok(fetched) => return Ok(fetched),
-                Err(error) => {
-                    tracing::debug!(mirror = mirror.mirror.host(), %error, "mirror passed over")
-                }
-            }
-        }
-        self.fetch_from_origin(client, reference).await
-    }
-
-    async fn fetch_from_origin(
-        self,
-        client: &Client,
-        reference: &Reference,
-    ) -> Result<Fetched, ResolveErrorKind> {
-        let connections = client.connections();
-        let mut backoff = Backoff::new(connections.patience);
-        loop {
-            let tried = match Endpoint::origin(connections, reference).await {
-                Ok(endpoint) => self.from(client, &endpoint).await,
-                Err(error) => Err(error.into()),
-            };
-            match tried {
-                Err(ResolveErrorKind::Request(error)) => {
-                    backoff.wait(error).await.map_err(kind_of)?
-                }
-                other => return other,
-            }
-        }
+        let ask = async |endpoint: &Endpoint| self.from(client, endpoint).await;
+        first_answer(client, reference, ask).await
     }
 
     async fn from(self, client: &Client, endpoint: &Endpoint) -> Result<Fetched, ResolveErrorKind> {
@@ -224,9 +214,7 @@ impl Wanted<'_> {
         let url = shown(response.url());
         let declared = media_type(&response);
         // What the registry believes it sent counts where nobody else said what it should be.
-        let claimed = response
-            .header(CONTENT_DIGEST)
-            .and_then(|text| text.parse().ok());
+        let claimed = content_digest(&response);
         let bytes = response.body(limit_bytes).await?;
         let found = Digest::of(&bytes);
         match expected.or(claimed) {
@@ -239,6 +227,67 @@ impl Wanted<'_> {
             _ => Ok((bytes, declared)),
         }
     }
+}
+
+/// Asks for what there is to say of a tag or digest.
+pub(crate) async fn head(
+    client: &Client,
+    endpoint: &Endpoint,
+    name: &str,
+) -> Result<Response, RequestError> {
+    let url = Target::named(endpoint.manifest(name));
+    let mut request = Request::new("look for manifest", Method::HEAD, url);
+    request
+        .headers
+        .insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+    client
+        .call(endpoint, &endpoint.pull_scope(), &request)
+        .await
+}
+
+/// Asks the mirrors, once each, and then the registry.
+async fn first_answer<T>(
+    client: &Client,
+    reference: &Reference,
+    ask: impl AsyncFn(&Endpoint) -> Result<T, ResolveErrorKind>,
+) -> Result<T, ResolveErrorKind> {
+    let connections = client.connections();
+    for mirror in connections.mirrors(reference) {
+        let tried = match Endpoint::mirror(connections, reference, mirror).await {
+            Ok(endpoint) => ask(&endpoint).await,
+            Err(error) => Err(error.into()),
+        };
+        match tried {
+            Ok(answer) => return Ok(answer),
+            Err(error) => {
+                tracing::debug!(mirror = mirror.mirror.host(), %error, "mirror passed over")
+            }
+        }
+    }
+    answer_of_origin(client, reference, ask).await
+}
+
+async fn answer_of_origin<T>(
+    client: &Client,
+    reference: &Reference,
+    ask: impl AsyncFn(&Endpoint) -> Result<T, ResolveErrorKind>,
+) -> Result<T, ResolveErrorKind> {
+    let connections = client.connections();
+    let mut backoff = Backoff::new(connections.patience);
+    loop {
+        let tried = match Endpoint::origin(connections, reference).await {
+            Ok(endpoint) => ask(&endpoint).await,
+            Err(error) => Err(error.into()),
+        };
+        match tried {
+            Err(ResolveErrorKind::Request(error)) => backoff.wait(error).await.map_err(kind_of)?,
+            other => return other,
+        }
+    }
+}
+
+pub(crate) fn content_digest(response: &Response) -> Option<Digest> {
+    response.header(CONTENT_DIGEST)?.parse().ok()
 }
 
 pub(crate) fn media_type(response: &Response) -> Option<MediaType> {

@@ -72,6 +72,52 @@ async fn a_name_leads_to_one_image_while_the_client_lives() {
 }
 
 #[tokio::test]
+async fn whether_a_name_leads_to_something_known_is_asked_without_fetching_it() {
+    let parts = parts("linux/arm64");
+    let digest = Digest::of(&parts.manifest);
+    let server = Server::start(sometimes(parts, move |_, reply, _| {
+        reply.header("Docker-Content-Digest", digest)
+    }))
+    .await;
+    let source = server.source("x:1");
+    let client = client();
+    assert!(client.leads_to(&source, digest).await.unwrap());
+    let other = Digest::of(b"what it was");
+    assert!(!client.leads_to(&source, other).await.unwrap());
+    assert_eq!(server.count("HEAD", "/v2/x/manifests/1"), 1);
+    assert_eq!(server.count("GET", "/v2/x/manifests/1"), 0);
+    // And it is that one which is fetched, even if the tag moves meanwhile.
+    resolve_with(&client, &server, "x:1").await.unwrap();
+    assert_eq!(server.count("GET", "/v2/x/manifests/1"), 0);
+    assert_eq!(server.count("GET", &format!("/v2/x/manifests/{digest}")), 1);
+}
+
+#[tokio::test]
+async fn a_registry_that_tells_nothing_without_is_asked_for_the_document() {
+    for status in [200, 404, 405] {
+        let parts = parts("linux/arm64");
+        let digest = Digest::of(&parts.manifest);
+        let server = Server::start(sometimes(parts, move |asked, reply, _| {
+            match asked.method.as_str() {
+                "HEAD" => Reply::new(status),
+                _ => reply,
+            }
+        }))
+        .await;
+        let source = server.source("x:1");
+        let client = client();
+        assert!(client.leads_to(&source, digest).await.unwrap(), "{status}");
+        resolve_with(&client, &server, "x:1").await.unwrap();
+        assert_eq!(server.count("GET", "/v2/x/manifests/1"), 1, "{status}");
+    }
+    let silent = Server::start(|_, _| Reply::new(503)).await;
+    let source = silent.source("x:1");
+    let told = client().leads_to(&source, Digest::of(b"")).await;
+    assert!(told.unwrap_err().is_unreachable());
+    assert_eq!(silent.count("GET", "/v2/x/manifests/1"), 0);
+}
+
+#[tokio::test]
 async fn r07_a_pinned_digest_holds_though_there_is_a_tag() {
     let server = Server::start(sometimes(parts("linux/arm64"), |_, reply, _| reply)).await;
     let other = Digest::of(b"another manifest");
