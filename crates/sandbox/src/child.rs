@@ -306,7 +306,7 @@ impl Supervision<'_> {
 /// so or is gone, or when its `network` is.
 fn attend(
     init: Pid,
-    mut control: &UnixStream,
+    control: &UnixStream,
     mut network: Option<&OwnedFd>,
     mut supervision: Supervision<'_>,
 ) -> Result<(), StepError> {
@@ -342,19 +342,24 @@ fn attend(
         if !is_told {
             continue;
         }
-        let mut signals = [0; 16];
-        let signal = match control.read(&mut signals) {
-            Ok(0) | Err(_) => {
-                listening = false;
-                &[libc::SIGKILL as u8][..]
-            }
-            Ok(count) => &signals[..count],
-        };
-        for signal in signal {
-            // Not a signal, or init has just ended: the next round sees which.
-            let _ = sys::kill(init, i32::from(*signal));
-        }
+        listening = relay_signals(control, init);
     }
+}
+
+/// Passes the signals that rbuild has asked for on to `process`; returns whether more may come. Where
+/// rbuild is gone, the process is killed.
+fn relay_signals(mut control: &UnixStream, process: Pid) -> bool {
+    let mut signals = [0; 16];
+    let read = control.read(&mut signals);
+    let (signals, more) = match read {
+        Ok(0) | Err(_) => (&[libc::SIGKILL as u8][..], false),
+        Ok(count) => (&signals[..count], true),
+    };
+    for signal in signals {
+        // Not a signal, or the process has just ended: the next round sees which.
+        let _ = sys::kill(process, i32::from(*signal));
+    }
+    more
 }
 
 /// Waits until something is to be read from one of the `sources`; says from which.

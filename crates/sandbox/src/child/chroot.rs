@@ -22,7 +22,6 @@ mod placed;
 mod processes;
 
 use std::borrow::Cow;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -194,7 +193,7 @@ impl Guarding<'_> {
 /// kills it when rbuild says so or is gone.
 fn attend(
     command: Pid,
-    mut control: &UnixStream,
+    control: &UnixStream,
     mut guarding: Guarding<'_>,
 ) -> Result<StepStatus, StepError> {
     let handle = rustix::process::pidfd_open(command, PidfdFlags::empty())
@@ -230,18 +229,7 @@ fn attend(
         if !is_told {
             continue;
         }
-        let mut signals = [0; 16];
-        let signals = match control.read(&mut signals) {
-            Ok(0) | Err(_) => {
-                listening = false;
-                &[libc::SIGKILL as u8][..]
-            }
-            Ok(count) => &signals[..count],
-        };
-        for signal in signals {
-            // Not a signal, or the command has just ended: the next round sees which.
-            let _ = sys::kill(command, i32::from(*signal));
-        }
+        listening = super::relay_signals(control, command);
     }
 }
 

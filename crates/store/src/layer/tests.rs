@@ -35,6 +35,13 @@ fn many_files(count: usize) -> Vec<u8> {
     tar.end()
 }
 
+/// Neither a layer nor unfinished work.
+fn assert_nothing_stays(test: &TestStore, layer: &BaseLayer) {
+    let layers = test.store.layers();
+    assert!(!layers.contains(&LayerId::of_diff_id(&layer.diff_id)));
+    assert!(is_clean(test));
+}
+
 fn is_clean(store: &TestStore) -> bool {
     let tmp = store.store.root().join("tmp");
     // The list of what the process uses is no unfinished work.
@@ -651,9 +658,7 @@ fn r09_what_is_found_to_be_wrong_at_the_end_leaves_nothing() {
         let unpacked = unpacked_while_written(&test, &layer, &blob, commit);
         let error = unpacked.unwrap_err().to_string();
         assert!(error.contains("did not arrive whole"), "{error}");
-        let layers = test.store.layers();
-        assert!(!layers.contains(&LayerId::of_diff_id(&layer.diff_id)));
-        assert!(is_clean(&test));
+        assert_nothing_stays(&test, &layer);
     }
 }
 
@@ -663,13 +668,7 @@ fn a_blob_that_nobody_goes_on_writing_ends_its_readers() {
     let test = TestStore::new();
     let unpacked = unpacked_while_written(&test, &layer, &blob[..blob.len() / 2], drop);
     assert!(unpacked.is_err());
-    assert!(
-        !test
-            .store
-            .layers()
-            .contains(&LayerId::of_diff_id(&layer.diff_id))
-    );
-    assert!(is_clean(&test));
+    assert_nothing_stays(&test, &layer);
 }
 
 #[test]
@@ -680,11 +679,5 @@ fn r09_the_diff_id_is_checked_while_a_layer_arrives() {
     let commit = |writer: crate::BlobWriter| writer.commit_expecting(&layer.descriptor).unwrap();
     let unpacked = unpacked_while_written(&test, &layer, &blob, commit);
     assert!(matches!(unpacked, Err(UnpackError::DiffId { .. })));
-    assert!(
-        !test
-            .store
-            .layers()
-            .contains(&LayerId::of_diff_id(&layer.diff_id))
-    );
-    assert!(is_clean(&test));
+    assert_nothing_stays(&test, &layer);
 }
